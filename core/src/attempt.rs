@@ -1,0 +1,337 @@
+//! The bounded record of every decision.
+//!
+//! It serves two ends: administrators read it, and a copy of a request gets the decision that the
+//! first copy got. Both are one structure, because a decision *is* its attempt: the index by request
+//! names the place of the attempt in the record.
+
+use std::sync::Arc;
+
+use rpds::RedBlackTreeMapSync;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{ClientId, DeviceId, RequestId, UserId};
+use crate::limits::DECISION_MS;
+use crate::time::Timestamp;
+
+/// One decided attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// The leader's time of the entry that decided it.
+    pub time: Timestamp,
+    /// The request it answers.
+    pub request: RequestId,
+    /// Who asked.
+    pub asker: Asker,
+    /// The user name as presented.
+    pub username: Arc<str>,
+    /// Whose login it is, if the name is known.
+    pub user: Option<UserId>,
+    /// Where the user is, as the client says (Calling-Station-Id), or where the client is.
+    pub remote: Arc<str>,
+    /// What was decided.
+    pub verdict: Verdict,
+}
+
+/// Who asked for a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Asker {
+    /// A client.
+    Client(ClientId),
+    /// An administrator who tests a login.
+    Console,
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// The user may enter.
+    Accepted(Acceptance),
+    /// The user may not.
+    Refused(Reason),
+}
+
+/// What an accept rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Acceptance {
+    /// A passcode of this device.
+    Passcode(DeviceId),
+    /// A one-time bypass.
+    Bypass,
+    /// The name belongs to no user, and the client lets such names pass.
+    UnknownUser,
+}
+
+/// Why an attempt was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Reason {
+    /// The name is no user's.
+    #[error("unknown user")]
+    UserUnknown,
+    /// The name cannot be a user's.
+    #[error("malformed user name")]
+    UserNameMalformed,
+    /// The user is disabled.
+    #[error("user disabled")]
+    UserDisabled,
+    /// The user is blocked.
+    #[error("user blocked")]
+    UserBlocked,
+    /// Too many failed passwords.
+    #[error("locked after failed passwords")]
+    PasswordLocked,
+    /// Too many failed passcodes.
+    #[error("locked after failed passcodes")]
+    PasscodeLocked,
+    /// The password is wrong.
+    #[error("wrong password")]
+    PasswordWrong,
+    /// The user has no local password.
+    #[error("user has no password")]
+    PasswordMissing,
+    /// The passcode is wrong.
+    #[error("wrong passcode")]
+    PasscodeWrong,
+    /// The passcode is, or lies before, one that was accepted already.
+    #[error("passcode used already")]
+    PasscodeUsed,
+    /// The passcode stands for a time or counter too far off.
+    #[error("passcode outside the window")]
+    PasscodeOutsideWindow,
+    /// The request holds no passcode, and the client cannot be asked for one.
+    #[error("no passcode given")]
+    PasscodeMissing,
+    /// The user holds no device.
+    #[error("user has no device")]
+    DeviceMissing,
+    /// The device was revoked while the passcode was on its way.
+    #[error("device revoked")]
+    DeviceRevoked,
+    /// The challenge has expired.
+    #[error("challenge expired")]
+    ChallengeExpired,
+    /// The challenge has been answered before.
+    #[error("challenge answered already")]
+    ChallengeAnswered,
+    /// The State attribute is not a challenge of ours, or another client's.
+    #[error("unknown challenge")]
+    ChallengeUnknown,
+    /// The client was removed while the request was on its way.
+    #[error("client removed")]
+    ClientRemoved,
+}
+
+/// Attempts per block of the record.
+const BLOCK: usize = 256;
+
+/// The latest attempts, numbered from zero, and the index by request of the recent ones.
+#[derive(Clone, Default)]
+pub struct Attempts {
+    /// Full blocks by number; block `n` holds attempts `n * BLOCK ..`.
+    blocks: RedBlackTreeMapSync<u64, Arc<Vec<Attempt>>>,
+    /// The block being filled.
+    tail: Arc<Vec<Attempt>>,
+    /// Number of the next attempt.
+    next: u64,
+    /// Attempts from `oldest_decision` on are in `decisions`.
+    oldest_decision: u64,
+    decisions: RedBlackTreeMapSync<RequestId, u64>,
+}
+
+impl Attempts {
+    /// Number that the next attempt will get: all attempts ever recorded.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Number of the oldest attempt still kept.
+    pub fn first(&self) -> u64 {
+        self.blocks.first().map_or(self.next - self.tail.len() as u64, |(&n, _)| n * BLOCK as u64)
+    }
+
+    /// The attempt numbered `number`, while it is kept.
+    pub fn get(&self, number: u64) -> Option<&Attempt> {
+        let block = match self.blocks.get(&(number / BLOCK as u64)) {
+            Some(block) => block,
+            None if number >= self.next - self.tail.len() as u64 => &self.tail,
+            None => return None,
+        };
+        block.get((number % BLOCK as u64) as usize)
+    }
+
+    /// Attempts from number `from` on, oldest first.
+    pub fn iter_from(&self, from: u64) -> impl Iterator<Item = (u64, &Attempt)> {
+        (from.max(self.first())..self.next).filter_map(|number| Some((number, self.get(number)?)))
+    }
+
+    /// The decision on `request`, if one was made in the last [`DECISION_MS`].
+    pub fn decision(&self, request: RequestId, now: Timestamp) -> Option<(u64, &Attempt)> {
+        let &number = self.decisions.get(&request)?;
+        let attempt = self.get(number)?;
+        (now.ms_since(attempt.time) < DECISION_MS).then_some((number, attempt))
+    }
+
+    /// Appends `attempt`, keeps at most about `keep` (whole blocks), and returns its number.
+    pub(crate) fn record(&mut self, attempt: Attempt, keep: u64) -> u64 {
+        let number = self.next;
+        let now = attempt.time;
+        self.decisions.insert_mut(attempt.request, number);
+        self.append(attempt);
+        while self.blocks.size() as u64 * BLOCK as u64 > keep {
+            let Some((&block, _)) = self.blocks.first() else { break };
+            self.forget_decisions_before((block + 1) * BLOCK as u64);
+            self.blocks.remove_mut(&block);
+        }
+        self.forget_expired_decisions(now);
+        number
+    }
+
+    fn append(&mut self, attempt: Attempt) {
+        let tail = Arc::make_mut(&mut self.tail);
+        tail.push(attempt);
+        self.next += 1;
+        if tail.len() == BLOCK {
+            let full = std::mem::take(&mut self.tail);
+            self.blocks.insert_mut((self.next - 1) / BLOCK as u64, full);
+        }
+    }
+
+    /// Forgets a few of the expired decisions: two for each that is made, so that the cost of an
+    /// entry is bounded and the index still shrinks.
+    fn forget_expired_decisions(&mut self, now: Timestamp) {
+        for _ in 0..2 {
+            let expired = self
+                .get(self.oldest_decision)
+                .is_some_and(|attempt| now.ms_since(attempt.time) >= DECISION_MS);
+            if !expired {
+                break;
+            }
+            self.forget_decisions_before(self.oldest_decision + 1);
+        }
+    }
+
+    fn forget_decisions_before(&mut self, number: u64) {
+        while self.oldest_decision < number {
+            if let Some(request) = self.get(self.oldest_decision).map(|attempt| attempt.request)
+                // A request that was decided anew after its first decision expired keeps the new one.
+                && self.decisions.get(&request) == Some(&self.oldest_decision)
+            {
+                self.decisions.remove_mut(&request);
+            }
+            self.oldest_decision += 1;
+        }
+    }
+
+    /// Number of decisions in the index; for metrics and tests.
+    pub fn decisions(&self) -> usize {
+        self.decisions.size()
+    }
+
+    /// The record in a form that can be stored.
+    pub(crate) fn to_parts(&self) -> AttemptsParts {
+        AttemptsParts {
+            first: self.first(),
+            oldest_decision: self.oldest_decision,
+            attempts: self.iter_from(0).map(|(_, attempt)| attempt.clone()).collect(),
+        }
+    }
+
+    /// The inverse of [`Self::to_parts`]; `None` when the parts contradict each other.
+    pub(crate) fn from_parts(parts: AttemptsParts) -> Option<Self> {
+        let AttemptsParts { first, oldest_decision, attempts } = parts;
+        let next = first.checked_add(attempts.len() as u64)?;
+        if !first.is_multiple_of(BLOCK as u64) || !(first..=next).contains(&oldest_decision) {
+            return None;
+        }
+        let mut record = Self { next: first, oldest_decision, ..Self::default() };
+        for attempt in attempts {
+            if record.next >= oldest_decision {
+                record.decisions.insert_mut(attempt.request, record.next);
+            }
+            record.append(attempt);
+        }
+        Some(record)
+    }
+}
+
+/// [`Attempts`] as stored in a snapshot.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct AttemptsParts {
+    first: u64,
+    oldest_decision: u64,
+    attempts: Vec<Attempt>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(number: u64, time: u64) -> Attempt {
+        let mut request = [0; 16];
+        request[..8].copy_from_slice(&number.to_be_bytes());
+        Attempt {
+            time: Timestamp(time),
+            request: RequestId(request),
+            asker: Asker::Console,
+            username: "alice".into(),
+            user: None,
+            remote: "".into(),
+            verdict: Verdict::Refused(Reason::UserUnknown),
+        }
+    }
+
+    #[test]
+    fn the_record_is_bounded_and_numbered_without_gaps() {
+        let mut record = Attempts::default();
+        for number in 0..5_000 {
+            assert_eq!(record.record(attempt(number, number), 1_000), number);
+        }
+        let kept: Vec<u64> = record.iter_from(0).map(|(number, _)| number).collect();
+        assert!(kept.len() >= 769 && kept.len() <= 1_000 + 2 * BLOCK, "{}", kept.len());
+        assert_eq!(kept, (record.first()..5_000).collect::<Vec<_>>());
+        assert!(record.decisions() <= kept.len());
+    }
+
+    #[test]
+    fn a_decision_is_repeated_until_it_expires() {
+        let mut record = Attempts::default();
+        record.record(attempt(7, 1_000), 1_000);
+        let request = attempt(7, 0).request;
+        assert!(record.decision(request, Timestamp(60_999)).is_some());
+        assert!(record.decision(request, Timestamp(61_000)).is_none());
+    }
+
+    #[test]
+    fn expired_decisions_leave_the_index() {
+        let mut record = Attempts::default();
+        for number in 0..1_000 {
+            record.record(attempt(number, 0), 100_000);
+        }
+        for number in 1_000..2_000 {
+            record.record(attempt(number, DECISION_MS), 100_000);
+        }
+        assert_eq!(record.decisions(), 1_000);
+        assert!(record.get(0).is_some());
+    }
+
+    #[test]
+    fn a_request_decided_anew_keeps_its_newer_decision() {
+        let mut record = Attempts::default();
+        record.record(attempt(1, 0), 1_000);
+        record.record(attempt(1, DECISION_MS), 1_000);
+        record.record(attempt(2, DECISION_MS), 1_000);
+        let found = record.decision(attempt(1, 0).request, Timestamp(DECISION_MS));
+        assert_eq!(found.map(|(number, _)| number), Some(1));
+    }
+
+    #[test]
+    fn parts_restore_the_same_record() {
+        let mut record = Attempts::default();
+        for number in 0..1_500 {
+            record.record(attempt(number, number * 100), 700);
+        }
+        let copy = Attempts::from_parts(record.to_parts()).expect("consistent parts");
+        assert_eq!((copy.first(), copy.next()), (record.first(), record.next()));
+        assert_eq!(copy.decisions(), record.decisions());
+        assert!(copy.iter_from(0).eq(record.iter_from(0)));
+    }
+}

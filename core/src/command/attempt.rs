@@ -1,0 +1,298 @@
+//! The command that decides an attempt: the only place where "accepted" is decided.
+//!
+//! The node that proposes it has examined the request against its own, perhaps old, state. What it
+//! found is a claim here: everything that could have changed meanwhile is checked again, so that an
+//! old state can delay a refusal but never cause an accept. The passcode's step or counter, the
+//! failure counters, the challenge, the bypass and the record of the attempt change together.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::device::drift;
+use super::{Applied, Decision, Moment};
+use crate::attempt::{Acceptance, Asker, Attempt, Reason, Verdict};
+use crate::challenge::ChallengeRef;
+use crate::client::{ClientPolicy, FirstFactor};
+use crate::device::Oath;
+use crate::factor::totp;
+use crate::id::{DeviceId, RequestId, UserId};
+use crate::policy;
+use crate::state::State;
+
+/// What a node found out about one request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conclude {
+    /// The request; a copy of it gets the same decision.
+    pub request: RequestId,
+    /// Who asked.
+    pub asker: Asker,
+    /// Revision of the client that the examination relied on; zero for the console.
+    pub client_revision: u64,
+    /// The user name as presented, cut to the longest that is stored.
+    pub username: Arc<str>,
+    /// The user it names, or `None` when it names nobody.
+    pub user: Option<UserId>,
+    /// Where the user is, as far as the client tells.
+    pub remote: Arc<str>,
+    /// The challenge that the request answers.
+    pub challenge: Option<ChallengeRef>,
+    /// What the node found.
+    pub finding: Finding,
+}
+
+/// What a node found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Finding {
+    /// Both factors were shown.
+    Proven {
+        /// The first factor.
+        first: FirstProof,
+        /// The second factor, or what stands in for it.
+        second: Proof,
+    },
+    /// A reason to refuse.
+    Failed(Reason),
+}
+
+/// How the first factor was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FirstProof {
+    /// The client vouches for it.
+    Client,
+    /// The local password with this revision matched.
+    Password {
+        /// Revision of the password that was compared.
+        revision: u64,
+    },
+}
+
+/// How the second factor was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Proof {
+    /// A passcode of the device matched at this time step or counter.
+    Passcode {
+        /// The device.
+        device: DeviceId,
+        /// Time step (TOTP) or counter (HOTP).
+        moving_factor: u64,
+    },
+    /// The bypass with this revision stands in for it.
+    Bypass {
+        /// Revision of the bypass.
+        revision: u64,
+    },
+    /// The name is nobody's, and the client lets such names pass on the first factor.
+    UnknownUser,
+}
+
+/// The examination relied on something that is no longer so.
+struct Stale;
+
+pub(super) fn conclude(state: &mut State, at: Moment, command: &Conclude) -> Applied {
+    if let Some((attempt, earlier)) = state.attempts.decision(command.request, at.now) {
+        let verdict = earlier.verdict;
+        return Applied::Concluded(Decision { verdict, attempt, repeated: true });
+    }
+    let Ok(verdict) = decide(state, at, command) else { return Applied::Stale };
+    settle(state, at, command, verdict);
+    let attempt = record(state, at, command, verdict);
+    Applied::Concluded(Decision { verdict, attempt, repeated: false })
+}
+
+/// The verdict. Changes nothing.
+fn decide(state: &State, at: Moment, command: &Conclude) -> Result<Verdict, Stale> {
+    let policy = match command.asker {
+        Asker::Console => None,
+        Asker::Client(id) => match state.client(id) {
+            None => return Ok(Verdict::Refused(Reason::ClientRemoved)),
+            Some(client) if client.revision != command.client_revision => return Err(Stale),
+            Some(client) => Some(&client.policy),
+        },
+    };
+    if let Some(user) = command.user {
+        // Deleted, or deleted and added anew: look the name up again.
+        let user = state.user(user).ok_or(Stale)?;
+        if let Err(reason) = policy::admit(user, at.now) {
+            return Ok(Verdict::Refused(reason));
+        }
+    }
+    if let Some(challenge) = command.challenge {
+        if challenge.expires <= at.now {
+            return Ok(Verdict::Refused(Reason::ChallengeExpired));
+        }
+        if state.answered_challenges.contains(challenge) {
+            return Ok(Verdict::Refused(Reason::ChallengeAnswered));
+        }
+    }
+    match command.finding {
+        Finding::Failed(reason) => Ok(Verdict::Refused(reason)),
+        Finding::Proven { first, second } => {
+            check_first(state, command, policy, first)?;
+            check_second(state, at, command, policy, second)
+        }
+    }
+}
+
+/// The first factor must be the one that the client demands, shown against the present password.
+fn check_first(
+    state: &State,
+    command: &Conclude,
+    policy: Option<&ClientPolicy>,
+    first: FirstProof,
+) -> Result<(), Stale> {
+    match first {
+        FirstProof::Client => match policy.map(|policy| policy.first_factor) {
+            Some(FirstFactor::None) | None => Ok(()),
+            Some(FirstFactor::Local) => Err(Stale),
+        },
+        FirstProof::Password { revision } => {
+            let user = command.user.and_then(|user| state.user(user)).ok_or(Stale)?;
+            let password = user.password.as_ref().ok_or(Stale)?;
+            if password.revision == revision { Ok(()) } else { Err(Stale) }
+        }
+    }
+}
+
+fn check_second(
+    state: &State,
+    at: Moment,
+    command: &Conclude,
+    policy: Option<&ClientPolicy>,
+    second: Proof,
+) -> Result<Verdict, Stale> {
+    let refused = |reason| Ok(Verdict::Refused(reason));
+    match second {
+        Proof::UnknownUser => {
+            let passes = policy.is_some_and(|policy| !policy.require_user_match);
+            let name = crate::name::UserName::canonical(&command.username);
+            let unknown = name.is_ok_and(|name| state.user_id(&name).is_none());
+            if command.user.is_none() && passes && unknown {
+                Ok(Verdict::Accepted(Acceptance::UnknownUser))
+            } else {
+                Err(Stale)
+            }
+        }
+        Proof::Bypass { revision } => {
+            let user = command.user.and_then(|user| state.user(user)).ok_or(Stale)?;
+            match user.bypass_at(at.now) {
+                Some(bypass) if bypass.revision == revision => {
+                    Ok(Verdict::Accepted(Acceptance::Bypass))
+                }
+                _ => Err(Stale),
+            }
+        }
+        Proof::Passcode { device: id, moving_factor } => {
+            let Some(device) = state.device(id).filter(|one| Some(one.user) == command.user) else {
+                return refused(Reason::DeviceRevoked);
+            };
+            let settings = &state.settings;
+            let (used, in_window) = match &device.oath {
+                Oath::Hotp(hotp) => (
+                    moving_factor < hotp.next_counter,
+                    moving_factor.saturating_sub(hotp.next_counter) < settings.hotp_look_ahead()
+                        && moving_factor < u64::MAX,
+                ),
+                Oath::Totp(totp) => {
+                    // One step more than the node was allowed: its clock and the leader's may
+                    // stand on either side of a step's beginning.
+                    let window = settings.totp_window_steps() as u32 + 1;
+                    let current = totp::step(at.now, totp.period_seconds);
+                    (
+                        totp.last_step.is_some_and(|last| moving_factor <= last),
+                        totp::window(current, totp.drift, window).contains(&moving_factor),
+                    )
+                }
+            };
+            if used {
+                refused(Reason::PasscodeUsed)
+            } else if !in_window {
+                refused(Reason::PasscodeOutsideWindow)
+            } else {
+                Ok(Verdict::Accepted(Acceptance::Passcode(id)))
+            }
+        }
+    }
+}
+
+/// Makes the verdict's consequences true: what it used is used up, what failed is counted.
+fn settle(state: &mut State, at: Moment, command: &Conclude, verdict: Verdict) {
+    if let Some(challenge) = command.challenge.filter(|challenge| challenge.expires > at.now) {
+        state.answered_challenges.record(challenge, at.now);
+    }
+    let Some(user) = command.user else { return };
+    match verdict {
+        Verdict::Accepted(_) => {
+            if let Finding::Proven { second: Proof::Passcode { device, moving_factor }, .. } =
+                command.finding
+            {
+                consume(state, at, device, moving_factor);
+            }
+            let by_bypass = verdict == Verdict::Accepted(Acceptance::Bypass);
+            forgive(state, user, by_bypass);
+        }
+        Verdict::Refused(Reason::PasswordWrong) => {
+            let limits = state.settings.password_limits();
+            if let Some(user) = state.users.get_mut(&user) {
+                user.password_lockout.record_failure(at.now, limits);
+            }
+        }
+        Verdict::Refused(Reason::PasscodeWrong) => {
+            let limits = state.settings.passcode_limits();
+            if let Some(user) = state.users.get_mut(&user) {
+                user.passcode_lockout.record_failure(at.now, limits);
+            }
+        }
+        // Every other refusal says nothing about a guess.
+        Verdict::Refused(_) => {}
+    }
+}
+
+/// Uses up a time step or counter, and everything before it.
+fn consume(state: &mut State, at: Moment, device: DeviceId, moving_factor: u64) {
+    let drift_max = i32::try_from(state.settings.totp_drift_steps_max()).unwrap_or(i32::MAX);
+    let Some(device) = state.devices.get_mut(&device) else { return };
+    match &mut device.oath {
+        Oath::Hotp(hotp) => hotp.next_counter = moving_factor.saturating_add(1),
+        Oath::Totp(totp) => {
+            let current = totp::step(at.now, totp.period_seconds);
+            totp.drift = drift(moving_factor, current).clamp(-drift_max, drift_max);
+            totp.last_step = Some(moving_factor);
+        }
+    }
+}
+
+/// Clears the failures of a user who got in, and takes the bypass if that was the way. Leaves the
+/// record alone when there is nothing to clear, which is nearly always.
+fn forgive(state: &mut State, user: UserId, by_bypass: bool) {
+    let nothing_to_do = state.user(user).is_none_or(|user| {
+        !by_bypass && user.password_lockout.is_clear() && user.passcode_lockout.is_clear()
+    });
+    if nothing_to_do {
+        return;
+    }
+    if let Some(user) = state.users.get_mut(&user) {
+        user.password_lockout.clear();
+        user.passcode_lockout.clear();
+        if by_bypass {
+            user.bypass = None;
+        }
+    }
+}
+
+fn record(state: &mut State, at: Moment, command: &Conclude, verdict: Verdict) -> u64 {
+    // The common case is a name typed in its canonical form: share the user's text.
+    let known = command.user.and_then(|user| state.user(user)).map(|user| user.name.shared());
+    let username = known.filter(|known| **known == *command.username);
+    let attempt = Attempt {
+        time: at.now,
+        request: command.request,
+        asker: command.asker,
+        username: username.unwrap_or_else(|| command.username.clone()),
+        user: command.user,
+        remote: command.remote.clone(),
+        verdict,
+    };
+    let keep = state.settings.attempts_kept();
+    state.attempts.record(attempt, keep)
+}

@@ -1,0 +1,369 @@
+//! Everything that can be written into the log.
+//!
+//! A released variant or struct is never edited: a new shape is a new variant at the end. One file
+//! per group holds the data of its commands and what each does to the state.
+
+mod attempt;
+mod client;
+mod device;
+mod feature;
+mod setting;
+mod user;
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use attempt::{Conclude, Finding, FirstProof, Proof};
+pub use client::{ClientFields, PutClient, RadiusFields};
+pub use device::{NewDevice, NewOath};
+pub use feature::FEATURE_LEVEL;
+pub use user::{NewUser, UserChange};
+
+use crate::attempt::Verdict;
+use crate::client::RadiusHabits;
+use crate::id::{ClientId, DeviceId, UserId};
+use crate::sealed::Sealed;
+use crate::settings::{SettingError, Value};
+use crate::state::State;
+use crate::time::Timestamp;
+
+/// One log entry: what to do, and when the leader proposed it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The leader's clock. `apply` clamps it so that the state's time never runs backwards.
+    pub time: Timestamp,
+    /// What to do.
+    pub command: Command,
+}
+
+/// Everything that can change the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Adds a user, with devices.
+    AddUser(Box<NewUser>),
+    /// Changes what an administrator may edit.
+    ChangeUser {
+        /// Whom.
+        user: UserId,
+        /// What.
+        change: UserChange,
+    },
+    /// Removes a user and all devices.
+    DeleteUser {
+        /// Whom.
+        user: UserId,
+    },
+    /// Refuses every attempt of the user until unblocked, or until a time.
+    BlockUser {
+        /// Whom.
+        user: UserId,
+        /// Why.
+        reason: Arc<str>,
+        /// Who does it.
+        by: Arc<str>,
+        /// How long, in milliseconds; `None` for ever.
+        for_ms: Option<u64>,
+    },
+    /// Lifts a block and any lock.
+    UnblockUser {
+        /// Whom.
+        user: UserId,
+    },
+    /// Lets the user in once without second factor.
+    GrantBypass {
+        /// Whom.
+        user: UserId,
+        /// Why.
+        reason: Arc<str>,
+        /// Who does it.
+        by: Arc<str>,
+        /// How long, in milliseconds.
+        for_ms: u64,
+    },
+    /// Enrols a device.
+    AddDevice {
+        /// Whose.
+        user: UserId,
+        /// What.
+        device: NewDevice,
+    },
+    /// Removes a device.
+    RevokeDevice {
+        /// Which.
+        device: DeviceId,
+    },
+    /// Moves a device to the place that two consecutive passcodes have shown; both are used up.
+    ResyncDevice {
+        /// Which.
+        device: DeviceId,
+        /// Time step or counter of the first of the two passcodes.
+        first: u64,
+    },
+    /// Adds a client.
+    AddClient(PutClient),
+    /// Replaces a client.
+    EditClient(PutClient),
+    /// Removes a client.
+    RemoveClient {
+        /// Which.
+        client: ClientId,
+    },
+    /// Records what an accepted login has shown about a RADIUS client.
+    LearnClient {
+        /// Which.
+        client: ClientId,
+        /// What to add to its habits.
+        habits: RadiusHabits,
+    },
+    /// Changes settings, all or none.
+    ChangeSettings {
+        /// Who does it.
+        by: Arc<str>,
+        /// The revision of the settings that the change was made against, if that matters.
+        if_revision: Option<u64>,
+        /// Key and new value; `None` goes back to the default.
+        changes: Vec<(Arc<str>, Option<Value>)>,
+    },
+    /// Allows the commands of a newer feature level.
+    EnableFeature {
+        /// The level.
+        level: u32,
+    },
+    /// Decides an attempt.
+    Conclude(Conclude),
+    /// Replaces the sealed hash of a user's password.
+    SetPassword {
+        /// Whose.
+        user: UserId,
+        /// The argon2id hash, sealed for the user's id; `None` removes the password.
+        hash: Option<Sealed>,
+    },
+}
+
+/// What an entry did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Applied {
+    /// It carried no command (the first entry of a term, a membership change).
+    Nothing,
+    /// It was done.
+    Done,
+    /// It would have broken a rule and changed nothing.
+    Refused(Refusal),
+    /// It decided an attempt, or repeats an earlier decision on the same request.
+    Concluded(Decision),
+    /// The attempt was examined against a state that has changed since. Nothing was decided; the
+    /// node examines it again.
+    Stale,
+}
+
+/// A decided attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// What was decided.
+    pub verdict: Verdict,
+    /// Number of the attempt in the record.
+    pub attempt: u64,
+    /// True when an earlier entry decided it and this one changed nothing.
+    pub repeated: bool,
+}
+
+/// Why a change was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// The name is taken.
+    #[error("user {0:?} exists already")]
+    UserExists(Arc<str>),
+    /// No such user.
+    #[error("there is no such user")]
+    UserUnknown,
+    /// The id is in use: ids are random, so the proposer is broken.
+    #[error("the id is in use")]
+    IdTaken,
+    /// No such device.
+    #[error("there is no such device")]
+    DeviceUnknown,
+    /// A parameter of the device is out of range.
+    #[error("the device's parameters are out of range")]
+    DeviceMalformed,
+    /// The two passcodes lie behind what has been used already.
+    #[error("these passcodes have been used or passed over already")]
+    ResyncBehind,
+    /// The two passcodes lie too far ahead.
+    #[error("these passcodes are too far from what is expected")]
+    ResyncTooFar,
+    /// The name is taken.
+    #[error("client {0:?} exists already")]
+    ClientExists(Arc<str>),
+    /// No such client.
+    #[error("there is no such client")]
+    ClientUnknown,
+    /// Another client has the very same address range.
+    #[error("{address} belongs to client {client:?} already")]
+    AddressTaken {
+        /// The range.
+        address: Arc<str>,
+        /// Whose it is.
+        client: Arc<str>,
+    },
+    /// The client's parameters make no sense.
+    #[error("a client needs a name and at least one address")]
+    ClientMalformed,
+    /// A setting was refused.
+    #[error("{0}")]
+    Setting(SettingError),
+    /// The settings have changed meanwhile.
+    #[error("the settings are at revision {0} now")]
+    RevisionPassed(u64),
+    /// A text is empty where it must not be, too long, or holds control characters.
+    #[error("{0} is missing, too long or holds control characters")]
+    TextMalformed(Text),
+    /// A bound of [`crate::limits`] is reached.
+    #[error("there can be no more than {max} {what}")]
+    TooMany {
+        /// Of what.
+        what: Countable,
+        /// The bound.
+        max: u64,
+    },
+    /// The command belongs to a feature level that is not enabled.
+    #[error("feature level {0} is not enabled")]
+    FeatureDisabled(u32),
+}
+
+/// A text that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Text {
+    /// A user's name, mail address or group.
+    Profile,
+    /// The reason of a block or bypass.
+    Reason,
+    /// The label of a device.
+    Label,
+    /// The name of a client.
+    ClientName,
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Profile => "a name, mail address or group",
+            Self::Reason => "the reason",
+            Self::Label => "the label",
+            Self::ClientName => "the client's name",
+        })
+    }
+}
+
+/// Something whose number is bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Countable {
+    /// Users of the cluster.
+    Users,
+    /// Groups of one user.
+    Groups,
+    /// Devices of one user.
+    Devices,
+    /// Clients of the cluster.
+    Clients,
+    /// Addresses of one client.
+    Addresses,
+    /// Settings in one change.
+    SettingChanges,
+}
+
+impl fmt::Display for Countable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Users => "users",
+            Self::Groups => "groups of one user",
+            Self::Devices => "devices of one user",
+            Self::Clients => "clients",
+            Self::Addresses => "addresses of one client",
+            Self::SettingChanges => "settings in one change",
+        })
+    }
+}
+
+/// Where and when a command is applied.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    /// Log index of the entry.
+    pub(crate) index: u64,
+    /// The state's time, clamped.
+    pub(crate) now: Timestamp,
+}
+
+impl Command {
+    /// The feature level that must be enabled before this command may be proposed.
+    pub fn feature_level(&self) -> u32 {
+        match self {
+            Self::AddUser(_)
+            | Self::ChangeUser { .. }
+            | Self::DeleteUser { .. }
+            | Self::BlockUser { .. }
+            | Self::UnblockUser { .. }
+            | Self::GrantBypass { .. }
+            | Self::AddDevice { .. }
+            | Self::RevokeDevice { .. }
+            | Self::ResyncDevice { .. }
+            | Self::AddClient(_)
+            | Self::EditClient(_)
+            | Self::RemoveClient { .. }
+            | Self::LearnClient { .. }
+            | Self::ChangeSettings { .. }
+            | Self::EnableFeature { .. }
+            | Self::Conclude(_)
+            | Self::SetPassword { .. } => 1,
+        }
+    }
+
+    /// The one dispatch: every change of the state passes here.
+    pub(crate) fn apply(&self, state: &mut State, at: Moment) -> Applied {
+        if self.feature_level() > state.feature_level {
+            return Applied::Refused(Refusal::FeatureDisabled(self.feature_level()));
+        }
+        let done = match self {
+            Self::AddUser(new) => user::add(state, at, new),
+            Self::ChangeUser { user, change } => user::change(state, *user, change),
+            Self::DeleteUser { user } => user::delete(state, *user),
+            Self::BlockUser { user, reason, by, for_ms } => {
+                user::block(state, at, *user, reason, by, *for_ms)
+            }
+            Self::UnblockUser { user } => user::unblock(state, *user),
+            Self::GrantBypass { user, reason, by, for_ms } => {
+                user::grant_bypass(state, at, *user, reason, by, *for_ms)
+            }
+            Self::SetPassword { user, hash } => user::set_password(state, at, *user, hash),
+            Self::AddDevice { user, device } => device::add(state, at, *user, device),
+            Self::RevokeDevice { device } => device::revoke(state, *device),
+            Self::ResyncDevice { device, first } => device::resync(state, at, *device, *first),
+            Self::AddClient(client) => client::add(state, at, client),
+            Self::EditClient(client) => client::edit(state, at, client),
+            Self::RemoveClient { client } => client::remove(state, at, *client),
+            Self::LearnClient { client, habits } => client::learn(state, at, *client, *habits),
+            Self::ChangeSettings { by, if_revision, changes } => {
+                setting::change(state, at, by, *if_revision, changes)
+            }
+            Self::EnableFeature { level } => feature::enable(state, *level),
+            Self::Conclude(conclude) => return attempt::conclude(state, at, conclude),
+        };
+        done.map_or_else(Applied::Refused, |()| Applied::Done)
+    }
+}
+
+/// Checks a text that people wrote: bounded, no control characters, not empty if `required`.
+fn check_text(text: &str, required: bool, what: Text) -> Result<(), Refusal> {
+    let fits = text.len() <= crate::limits::TEXT_BYTES_MAX && !text.chars().any(char::is_control);
+    if fits && !(required && text.trim().is_empty()) {
+        Ok(())
+    } else {
+        Err(Refusal::TextMalformed(what))
+    }
+}
+
+/// Checks that `count` does not exceed `max`.
+fn check_count(count: usize, max: usize, what: Countable) -> Result<(), Refusal> {
+    if count <= max { Ok(()) } else { Err(Refusal::TooMany { what, max: max as u64 }) }
+}

@@ -1,0 +1,36 @@
+//! Bounds on everything that can grow.
+//!
+//! A bound that an administrator may move within a range is a setting (see [`crate::settings`]);
+//! the bounds here protect memory and the log and are part of the replicated rules: changing one
+//! changes what `apply` does, so it needs a new feature level.
+
+/// Longest user name as presented or stored, in bytes of UTF-8. RFC 2865 section 5.1 leaves 253.
+pub const USER_NAME_BYTES_MAX: usize = 253;
+/// Longest free text (full name, mail address, reason, application name), in bytes.
+pub const TEXT_BYTES_MAX: usize = 256;
+/// Users in the cluster.
+pub const USERS_MAX: usize = 2_000_000;
+/// Groups that one user may be in.
+pub const USER_GROUPS_MAX: usize = 64;
+/// Devices that one user may hold.
+pub const USER_DEVICES_MAX: usize = 16;
+/// Clients in the cluster.
+pub const CLIENTS_MAX: usize = 10_000;
+/// Address ranges of one client.
+pub const CLIENT_ADDRESSES_MAX: usize = 64;
+/// Longest sealed secret, in bytes including nonce and tag.
+pub const SEALED_BYTES_MAX: usize = 1_024;
+/// How long a decision is repeated to the same request, in milliseconds.
+pub const DECISION_MS: u64 = 60_000;
+/// How long a challenge may live at most, in milliseconds; bounds the record of answered ones.
+pub const CHALLENGE_MS_MAX: u64 = 600_000;
+/// Answered challenges that are remembered; the one that expires first gives way.
+pub const CHALLENGES_MAX: usize = 131_072;
+/// Changes kept in the history of the settings.
+pub const SETTING_HISTORY_MAX: usize = 256;
+/// Settings changed by one command.
+pub const SETTING_CHANGES_MAX: usize = 64;
+/// Longest encoded log entry, in bytes.
+pub const ENTRY_BYTES_MAX: usize = 64 * 1024;
+/// Longest encoded snapshot, in bytes.
+pub const SNAPSHOT_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024 - 1;

@@ -1,0 +1,155 @@
+//! The replicated state.
+//!
+//! A [`State`] is a value in persistent maps: a clone shares everything and costs a few pointers.
+//! Readers and the snapshot hold the version that they took, without a lock, while `apply` goes on.
+//! All maps are ordered, so equal logs give equal bytes.
+
+use rpds::RedBlackTreeMapSync;
+
+use crate::attempt::Attempts;
+use crate::challenge::AnsweredChallenges;
+use crate::client::Client;
+use crate::command::{Applied, Entry, FEATURE_LEVEL, Moment};
+use crate::device::Device;
+use crate::id::{ClientId, DeviceId, UserId};
+use crate::name::UserName;
+use crate::settings::Settings;
+use crate::time::Timestamp;
+use crate::user::{User, UserEntry};
+
+/// Everything that is replicated.
+#[derive(Clone)]
+pub struct State {
+    pub(crate) time: Timestamp,
+    pub(crate) feature_level: u32,
+    pub(crate) users: RedBlackTreeMapSync<UserId, User>,
+    pub(crate) user_names: RedBlackTreeMapSync<UserName, UserId>,
+    pub(crate) devices: RedBlackTreeMapSync<DeviceId, Device>,
+    pub(crate) clients: RedBlackTreeMapSync<ClientId, Client>,
+    /// Log index of the last change of any client: readers that index clients go by it.
+    pub(crate) clients_revision: u64,
+    pub(crate) settings: Settings,
+    pub(crate) answered_challenges: AnsweredChallenges,
+    pub(crate) attempts: Attempts,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            time: Timestamp(0),
+            feature_level: FEATURE_LEVEL,
+            users: RedBlackTreeMapSync::new_sync(),
+            user_names: RedBlackTreeMapSync::new_sync(),
+            devices: RedBlackTreeMapSync::new_sync(),
+            clients: RedBlackTreeMapSync::new_sync(),
+            clients_revision: 0,
+            settings: Settings::default(),
+            answered_challenges: AnsweredChallenges::default(),
+            attempts: Attempts::default(),
+        }
+    }
+}
+
+impl State {
+    /// Applies the committed entry at log index `index`.
+    ///
+    /// Total and deterministic: it never fails, blocks or panics, and a refused command changes
+    /// nothing but the state's time. The caller feeds every index once, in order.
+    pub fn apply(&mut self, index: u64, entry: &Entry) -> Applied {
+        self.time = self.time.max(entry.time);
+        entry.command.apply(self, Moment { index, now: self.time })
+    }
+
+    /// Time of the latest entry, never running backwards.
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    /// The feature level that is enabled.
+    pub fn feature_level(&self) -> u32 {
+        self.feature_level
+    }
+
+    /// The user with this id.
+    pub fn user(&self, id: UserId) -> Option<&User> {
+        self.users.get(&id)
+    }
+
+    /// The user with this canonical name.
+    pub fn user_id(&self, name: &UserName) -> Option<UserId> {
+        self.user_names.get(name).copied()
+    }
+
+    /// The user with this canonical name.
+    pub fn user_by_name(&self, name: &UserName) -> Option<UserEntry<'_>> {
+        let id = self.user_id(name)?;
+        Some((id, self.user(id)?))
+    }
+
+    /// All users by name, from the first name after `after` on.
+    pub fn users_after(&self, after: Option<&UserName>) -> impl Iterator<Item = UserEntry<'_>> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, |name| Excluded(name.clone()));
+        self.user_names
+            .range::<UserName, _>((from, Unbounded))
+            .filter_map(|(_, &id)| Some((id, self.user(id)?)))
+    }
+
+    /// Number of users.
+    pub fn user_count(&self) -> usize {
+        self.users.size()
+    }
+
+    /// The device with this id.
+    pub fn device(&self, id: DeviceId) -> Option<&Device> {
+        self.devices.get(&id)
+    }
+
+    /// The devices of `user`, in order of enrolment.
+    pub fn devices_of<'a>(
+        &'a self,
+        user: &'a User,
+    ) -> impl Iterator<Item = (DeviceId, &'a Device)> {
+        user.devices.iter().filter_map(|&id| Some((id, self.device(id)?)))
+    }
+
+    /// Number of devices.
+    pub fn device_count(&self) -> usize {
+        self.devices.size()
+    }
+
+    /// The client with this id.
+    pub fn client(&self, id: ClientId) -> Option<&Client> {
+        self.clients.get(&id)
+    }
+
+    /// All clients, by id.
+    pub fn clients(&self) -> impl Iterator<Item = (ClientId, &Client)> {
+        self.clients.iter().map(|(&id, client)| (id, client))
+    }
+
+    /// The client with this name.
+    pub fn client_by_name(&self, name: &str) -> Option<(ClientId, &Client)> {
+        self.clients().find(|(_, client)| *client.name == *name)
+    }
+
+    /// Log index of the last change of any client.
+    pub fn clients_revision(&self) -> u64 {
+        self.clients_revision
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The challenges that have been answered.
+    pub fn answered_challenges(&self) -> &AnsweredChallenges {
+        &self.answered_challenges
+    }
+
+    /// The record of attempts.
+    pub fn attempts(&self) -> &Attempts {
+        &self.attempts
+    }
+}
