@@ -308,7 +308,8 @@ impl Settings {
     pub fn changes_back_to(&self, revision: u64) -> Option<Vec<(Arc<str>, Option<Value>)>> {
         let complete = self.history.len() < SETTING_HISTORY_MAX;
         let known = self.history.iter().any(|change| change.revision == revision);
-        if !known && !(revision == 0 && complete) {
+        let is_origin = revision == 0 && complete;
+        if !known && !is_origin {
             return None;
         }
         let mut target = std::collections::BTreeMap::new();

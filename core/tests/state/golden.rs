@@ -1,0 +1,194 @@
+//! Old bytes still mean what they meant.
+//!
+//! Every shape of entry that was ever released lies in `tests/golden` as hexadecimal text. A test
+//! that fails here says that a released encoding was changed: append a new variant instead. To add
+//! the file of a new shape, run the tests once with `WATCHWORD_WRITE_GOLDEN=1`; files that exist are
+//! never rewritten.
+
+use std::path::PathBuf;
+
+use watchword_core::attempt::{Acceptance, Asker, Reason, Verdict};
+use watchword_core::client::{FirstFactor, RadiusHabits};
+use watchword_core::command::{Decision, Finding, FirstProof, Proof, UserChange};
+use watchword_core::limits::ENTRY_BYTES_MAX;
+use watchword_core::name::UserName;
+use watchword_core::sealed::Sealed;
+use watchword_core::settings::Value;
+use watchword_core::time::Timestamp;
+use watchword_core::{Applied, Command, Entry, Refusal, State, codec};
+
+use crate::common::*;
+
+/// One sample of every command, named.
+fn commands() -> Vec<(&'static str, Command)> {
+    let by_password = Finding::Proven {
+        first: FirstProof::Password { revision: 3 },
+        second: Proof::Passcode { device: device_id(2), moving_factor: START / 30_000 },
+    };
+    let mut answer = conclude(2, Finding::Failed(Reason::PasscodeWrong));
+    answer.asker = Asker::Client(client_id(7));
+    answer.client_revision = 4;
+    answer.challenge = Some(challenge(9, START + 60_000));
+    let put = || put_client(7, "vpn", "2001:db8::/32", policy(FirstFactor::Local, false));
+    vec![
+        ("add_user", new_user(1, "alice", vec![hotp_device(1), totp_device(2)])),
+        (
+            "change_user",
+            Command::ChangeUser {
+                user: user_id(1),
+                change: UserChange {
+                    name: Some(UserName::canonical("Alice B").expect("a name")),
+                    full_name: Some("Alice B.".into()),
+                    mail: Some("alice@example.org".into()),
+                    groups: Some(["staff".into(), "vpn".into()].into()),
+                    enabled: Some(true),
+                },
+            },
+        ),
+        (
+            "set_password",
+            Command::SetPassword { user: user_id(1), hash: Some(Sealed::new(b"sealed")) },
+        ),
+        (
+            "block_user",
+            Command::BlockUser {
+                user: user_id(1),
+                reason: "lost".into(),
+                by: "local uid 0".into(),
+                for_ms: Some(86_400_000),
+            },
+        ),
+        ("unblock_user", Command::UnblockUser { user: user_id(1) }),
+        (
+            "grant_bypass",
+            Command::GrantBypass {
+                user: user_id(1),
+                reason: "forgot".into(),
+                by: "local uid 0".into(),
+                for_ms: 300_000,
+            },
+        ),
+        ("add_device", Command::AddDevice { user: user_id(1), device: hotp_device(3) }),
+        ("resync_device", Command::ResyncDevice { device: device_id(3), first: 77 }),
+        ("revoke_device", Command::RevokeDevice { device: device_id(3) }),
+        ("add_client", Command::AddClient(put())),
+        ("edit_client", Command::EditClient(put())),
+        (
+            "learn_client",
+            Command::LearnClient {
+                client: client_id(7),
+                habits: RadiusHabits { signs: true, is_no_proxy: false },
+            },
+        ),
+        (
+            "change_settings",
+            Command::ChangeSettings {
+                by: "local uid 0".into(),
+                if_revision: Some(0),
+                changes: vec![
+                    ("lockout.minutes".into(), Some(Value::Integer(30))),
+                    ("oath.issuer".into(), Some(Value::Text("Example".into()))),
+                    ("totp.window_steps".into(), None),
+                ],
+            },
+        ),
+        ("enable_feature", Command::EnableFeature { level: 1 }),
+        ("conclude_passcode", Command::Conclude(conclude(1, by_password))),
+        ("conclude_answer", Command::Conclude(answer)),
+        ("remove_client", Command::RemoveClient { client: client_id(8) }),
+        ("delete_user", Command::DeleteUser { user: user_id(2) }),
+    ]
+}
+
+/// Makes the compiler ask for a sample of every new command.
+fn is_sampled(command: &Command) -> bool {
+    match command {
+        Command::AddUser(_)
+        | Command::ChangeUser { .. }
+        | Command::DeleteUser { .. }
+        | Command::BlockUser { .. }
+        | Command::UnblockUser { .. }
+        | Command::GrantBypass { .. }
+        | Command::AddDevice { .. }
+        | Command::RevokeDevice { .. }
+        | Command::ResyncDevice { .. }
+        | Command::AddClient(_)
+        | Command::EditClient(_)
+        | Command::RemoveClient { .. }
+        | Command::LearnClient { .. }
+        | Command::ChangeSettings { .. }
+        | Command::EnableFeature { .. }
+        | Command::Conclude(_)
+        | Command::SetPassword { .. } => true,
+    }
+}
+
+fn results() -> Vec<(&'static str, Applied)> {
+    let decision = |verdict| Decision { verdict, attempt: 300, repeated: false };
+    let accepted = Verdict::Accepted(Acceptance::Passcode(device_id(2)));
+    vec![
+        ("nothing", Applied::Nothing),
+        ("done", Applied::Done),
+        ("stale", Applied::Stale),
+        ("refused", Applied::Refused(Refusal::UserExists("alice".into()))),
+        ("accepted", Applied::Concluded(decision(accepted))),
+        ("rejected", Applied::Concluded(decision(Verdict::Refused(Reason::PasscodeUsed)))),
+    ]
+}
+
+/// The bytes of the golden file `name`, which are `bytes` if it is to be written now.
+fn golden(name: &str, bytes: &[u8]) -> Vec<u8> {
+    let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "golden", name].iter().collect();
+    if !path.exists() && std::env::var_os("WATCHWORD_WRITE_GOLDEN").is_some() {
+        let lines: Vec<String> = bytes
+            .chunks(48)
+            .map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect())
+            .collect();
+        std::fs::write(&path, lines.join("\n") + "\n").expect("writes");
+    }
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    digits
+        .chunks(2)
+        .map(|pair| {
+            let pair = std::str::from_utf8(pair).expect("ASCII");
+            u8::from_str_radix(pair, 16).expect("hexadecimal")
+        })
+        .collect()
+}
+
+#[test]
+fn every_released_entry_still_decodes_and_encodes_to_the_same_bytes() {
+    for (name, command) in commands() {
+        assert!(is_sampled(&command));
+        let entry = Entry { time: Timestamp(START), command };
+        let bytes = codec::encode(&entry).expect("encodes");
+        let old = golden(&format!("entry_{name}_v1.hex"), &bytes);
+        let decoded: Entry = codec::decode::<_, ENTRY_BYTES_MAX>(&old).expect("decodes");
+        assert_eq!(decoded, entry, "{name}");
+        assert_eq!(bytes, old, "{name}");
+    }
+}
+
+#[test]
+fn every_released_result_still_decodes() {
+    for (name, applied) in results() {
+        let bytes = codec::encode(&applied).expect("encodes");
+        let old = golden(&format!("applied_{name}_v1.hex"), &bytes);
+        let decoded: Applied = codec::decode::<_, ENTRY_BYTES_MAX>(&old).expect("decodes");
+        assert_eq!(decoded, applied, "{name}");
+    }
+}
+
+#[test]
+fn the_released_snapshot_still_decodes_to_the_same_state() {
+    let mut replica = Replica::default();
+    for (_, command) in commands() {
+        replica.apply(command);
+    }
+    let bytes = replica.state.encode().expect("encodes");
+    let old = golden("snapshot_v1.hex", &bytes);
+    let decoded = State::decode(&old).expect("decodes");
+    assert_eq!(decoded.encode().expect("encodes"), old);
+    assert_eq!(bytes, old, "the same log still leads to the same state");
+}

@@ -1,0 +1,15 @@
+//! Tests of the replicated state through its public face.
+
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
+mod change;
+mod common;
+mod decision;
+mod golden;
+mod oathtool;
+mod replication;
