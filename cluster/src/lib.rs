@@ -1,1 +1,98 @@
-//! One replica of the replicated state.
+//! One replica of the replicated state: openraft on sled.
+//!
+//! A [`Cluster`] is a cheap handle to this node's replica. Commands go in through
+//! [`Cluster::propose`], are written to the log of a quorum, and come out applied, in the same order
+//! on every node. What survives what, and why, is told in DESIGN.md.
+//!
+//! The modules in reading order:
+//!
+//! * `options`: what a replica is told
+//! * `open`: from a directory to a running replica, and back
+//! * `propose`, `read`, `status`: what callers do
+//! * `runtime`: the types that openraft is instantiated with
+//! * `state_machine`: applies entries, publishes the state
+//! * `snapshot`: the state on the medium, in pieces
+//! * `log_store`: the log as openraft sees it
+//! * `medium`: what both are kept on: `disk`, or `memory` for simulations
+//! * `disk`: the thread that owns the store, and group commit
+//! * `storage`: the store: the only file that names sled
+//! * `sidecar`: how far the store must at least have got
+//! * `block`, `logged`, `record`: layouts
+//! * `network`: the peers
+//! * `dump`: the store in readable form
+//! * `contain`: a panic of the database becomes an error
+//! * `probe`: where tests break the writing
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use watchword_core::State;
+use watchword_core::time::Timestamp;
+
+mod block;
+mod contain;
+mod disk;
+mod dump;
+mod log_store;
+mod logged;
+mod medium;
+mod memory;
+mod network;
+mod open;
+mod options;
+mod probe;
+mod propose;
+mod read;
+mod record;
+mod runtime;
+mod sidecar;
+mod snapshot;
+mod state_machine;
+mod status;
+mod storage;
+#[cfg(test)]
+mod tests;
+
+pub use dump::{Content, Dump, DumpedEntry, DumpedSnapshot, Members, dump};
+pub use memory::MemoryDisk;
+pub use open::{NoLeader, ShutdownError, SnapshotFailed};
+pub use options::{Options, SNAPSHOT_AFTER_ENTRIES, Timing};
+pub use propose::{ProposeError, Proposed};
+pub use read::ReadError;
+pub use runtime::NodeId;
+pub use status::{Member, Role, Status};
+pub use storage::OpenError;
+
+/// A handle to this node's replica. Clones are cheap and share it.
+#[derive(Clone)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    raft: runtime::Raft,
+    view: Arc<state_machine::View>,
+    medium: medium::Medium,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    node_id: NodeId,
+    in_flight: propose::InFlight,
+}
+
+impl Cluster {
+    /// The state as this node knows it, without waiting. It may be old, and never goes back.
+    pub fn state(&self) -> Arc<State> {
+        self.inner.view.state()
+    }
+
+    /// Index of the last entry in [`Cluster::state`], for readers that wait for a change.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.view.changes()
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("node_id", &self.inner.node_id).finish_non_exhaustive()
+    }
+}

@@ -65,6 +65,26 @@ pub fn decode<T: DeserializeOwned, const LIMIT: usize>(bytes: &[u8]) -> Result<T
     }
 }
 
+/// Decodes a value of any length whose memory stays in proportion to `bytes`: a few damaged bytes that
+/// claim a huge value are refused before memory is taken for it.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_in_proportion<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    const SMALL: usize = 1 << 20;
+    const MIDDLE: usize = 32 << 20;
+    const LARGE: usize = 1 << 30;
+    const HUGE: usize = 128 << 30;
+    // The limit is a constant of the type, hence the steps. No type here takes more than 32 times
+    // the memory of its encoding.
+    match bytes.len().saturating_mul(32) {
+        ..=SMALL => decode::<T, SMALL>(bytes),
+        ..=MIDDLE => decode::<T, MIDDLE>(bytes),
+        ..=LARGE => decode::<T, LARGE>(bytes),
+        _ => decode::<T, HUGE>(bytes),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -32,5 +32,3 @@ pub const SETTING_HISTORY_MAX: usize = 256;
 pub const SETTING_CHANGES_MAX: usize = 64;
 /// Longest encoded log entry, in bytes.
 pub const ENTRY_BYTES_MAX: usize = 64 * 1024;
-/// Longest encoded snapshot, in bytes.
-pub const SNAPSHOT_BYTES_MAX: usize = 4 * 1024 * 1024 * 1024 - 1;

@@ -12,7 +12,6 @@ use crate::client::Client;
 use crate::codec::{self, DecodeError, EncodeError};
 use crate::device::Device;
 use crate::id::{ClientId, DeviceId, UserId};
-use crate::limits::SNAPSHOT_BYTES_MAX;
 use crate::settings::{Settings, SettingsParts};
 use crate::state::State;
 use crate::time::Timestamp;
@@ -73,7 +72,7 @@ impl State {
     /// When `bytes` are no state.
     pub fn decode(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let parts: SnapshotV1 =
-            codec::decode::<_, SNAPSHOT_BYTES_MAX>(bytes).map_err(SnapshotError::Decode)?;
+            codec::decode_in_proportion(bytes).map_err(SnapshotError::Decode)?;
         let names = parts.users.iter().map(|(id, user)| (user.name.clone(), *id)).collect();
         let state = Self {
             time: parts.time,

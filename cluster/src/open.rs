@@ -1,0 +1,261 @@
+//! From a directory to a running replica, and back.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::entry::RaftEntry as _;
+use openraft::type_config::TypeConfigExt;
+use openraft::{BasicNode, EntryPayload, RaftLogReader};
+
+use crate::block::log_id;
+use crate::disk::Disk;
+use crate::log_store::LogStore;
+use crate::medium::{Medium, Recovered, Request};
+use crate::memory::MemoryDisk;
+use crate::network::Network;
+use crate::options::{self, Options};
+use crate::propose::InFlight;
+use crate::runtime::{Membership, NodeId, Raft, RaftEntry, TypeConfig};
+use crate::snapshot::Shelf;
+use crate::state_machine::StateMachine;
+use crate::status::is_sole_voter;
+use crate::storage::{self, OpenError};
+use crate::{Cluster, Inner};
+
+/// Entries that are replayed at once.
+const REPLAYED_AT_ONCE: u64 = 4_096;
+
+/// The replica cannot be closed properly.
+#[derive(Debug, thiserror::Error)]
+pub enum ShutdownError {
+    /// The replication did not stop.
+    #[error("the replication did not stop: {0}")]
+    Raft(String),
+    /// The store could not be written and closed.
+    #[error("the store could not be closed")]
+    Store(#[source] io::Error),
+}
+
+/// No leader was found in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no leader was found within {0:?}")]
+pub struct NoLeader(pub Duration);
+
+/// A snapshot could not be taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the snapshot could not be taken: {reason}")]
+pub struct SnapshotFailed {
+    /// Why.
+    pub reason: String,
+}
+
+impl Cluster {
+    /// Creates an empty store with this node as the only voter, and opens it.
+    ///
+    /// `address` is where its peers will reach it.
+    ///
+    /// # Errors
+    /// When there is a store already, or the file system fails. A store that was not finished is
+    /// never taken for one.
+    pub async fn create(options: Options, address: String) -> Result<Self, OpenError> {
+        let (dir, node_id) = (options.data_dir.clone(), options.node_id);
+        let first = first_entry(node_id, address);
+        let failed = failed(&options);
+        TypeConfig::spawn_blocking(move || storage::create(&dir, node_id, Some(&first)))
+            .await
+            .map_err(failed)??;
+        Self::open(options).await
+    }
+
+    /// Opens the existing store.
+    ///
+    /// A sole voter elects itself before this returns, if its store lets it.
+    ///
+    /// # Errors
+    /// When there is no store, it is in use, damaged or older than what this node has promised.
+    pub async fn open(options: Options) -> Result<Self, OpenError> {
+        let (dir, node_id) = (options.data_dir.clone(), options.node_id);
+        let (storage, recovered) =
+            TypeConfig::spawn_blocking(move || storage::open(&dir, Some(node_id)))
+                .await
+                .map_err(failed(&options))??;
+        let disk = Disk::start(storage, &recovered).map_err(failed(&options))?;
+        Self::start(options, Medium::Disk(disk), recovered).await
+    }
+
+    /// Like [`Cluster::create`], on an empty disk in memory.
+    ///
+    /// # Errors
+    /// When the disk holds a store already.
+    pub async fn create_in_memory(
+        options: Options,
+        address: String,
+        disk: &MemoryDisk,
+    ) -> Result<Self, OpenError> {
+        if disk.recovered().last.is_some() {
+            return Err(OpenError::Exists(options.data_dir));
+        }
+        let (to, flushed) = TypeConfig::oneshot();
+        disk.submit(Request::Append {
+            entries: vec![first_entry(options.node_id, address)],
+            done: openraft::storage::IOFlushed::signal(to),
+        });
+        let written = flushed.await.map_err(io::Error::other).and_then(|result| result);
+        written.map_err(failed(&options))?;
+        Self::open_in_memory(options, disk).await
+    }
+
+    /// Like [`Cluster::open`], on a disk in memory.
+    ///
+    /// # Errors
+    /// When the disk holds nothing.
+    pub async fn open_in_memory(options: Options, disk: &MemoryDisk) -> Result<Self, OpenError> {
+        let recovered = disk.recovered();
+        if recovered.last.is_none() {
+            return Err(OpenError::Missing(options.data_dir));
+        }
+        Self::start(options, Medium::Memory(disk.clone()), recovered).await
+    }
+
+    /// Brings the state up to date, then starts the replication.
+    pub(crate) async fn start(
+        options: Options,
+        medium: Medium,
+        recovered: Recovered,
+    ) -> Result<Self, OpenError> {
+        let failed = failed(&options);
+        let config = Arc::new(options::config(&options)?);
+        let node_id = options.node_id;
+        let sole_voter = recovered
+            .effective_membership()
+            .is_some_and(|stored| is_sole_voter(stored.membership(), node_id));
+        if sole_voter {
+            // No other node can hold a different log, so all of it is committed.
+            medium.progress().set_committed(recovered.last);
+        }
+        let mut log = LogStore::new(medium.clone(), &recovered);
+        let shelf = Shelf::new(medium.clone(), recovered.snapshot.clone());
+        let mut state_machine = StateMachine::new(shelf);
+        bring_up_to_date(&mut state_machine, &mut log, &medium).await.map_err(failed)?;
+        let view = state_machine.view();
+        let raft = Raft::new(node_id, config, Network, log, state_machine)
+            .await
+            .map_err(|fatal| OpenError::Raft(fatal.to_string()))?;
+        let patience = options.timing.election_max;
+        let cluster = Self {
+            inner: Arc::new(Inner {
+                raft,
+                view,
+                medium,
+                clock: options.clock,
+                node_id,
+                in_flight: InFlight::default(),
+            }),
+        };
+        if sole_voter {
+            let elected = cluster.inner.raft.trigger().elect(false).await;
+            elected.map_err(|fatal| OpenError::Raft(cluster.stop_reason(&fatal)))?;
+            if let Err(error) = cluster.wait_for_leader(patience).await {
+                tracing::warn!(%error, "the election of the only voter takes long");
+            }
+        }
+        Ok(cluster)
+    }
+
+    /// Waits until there is a leader, this node or another.
+    ///
+    /// # Errors
+    /// When there is none after `timeout`, or this node has stopped.
+    pub async fn wait_for_leader(&self, timeout: Duration) -> Result<(), NoLeader> {
+        self.inner
+            .raft
+            .wait(Some(timeout))
+            .metrics(|metrics| metrics.current_leader.is_some(), "a leader")
+            .await
+            .map(drop)
+            .map_err(|_| NoLeader(timeout))
+    }
+
+    /// Takes a snapshot now, durable when this returns, and gives the index of the last entry in
+    /// it. Proposals go on meanwhile.
+    ///
+    /// # Errors
+    /// When this node has stopped or its store fails.
+    pub async fn snapshot(&self) -> Result<u64, SnapshotFailed> {
+        let stopped = || SnapshotFailed {
+            reason: self.fault().unwrap_or("the replica has stopped").to_owned(),
+        };
+        let mut metrics = self.inner.raft.metrics();
+        let target = metrics.borrow_watched().last_applied;
+        loop {
+            let before = {
+                let metrics = metrics.borrow_watched();
+                metrics.running_state.clone().map_err(|_| stopped())?;
+                metrics.snapshot
+            };
+            if before >= target {
+                return Ok(before.map_or(0, |id| id.index));
+            }
+            // One that is being taken already may be too old; then another follows it.
+            let triggered = self.inner.raft.trigger().snapshot().await;
+            triggered.map_err(|_| stopped())?;
+            loop {
+                metrics.changed().await.map_err(|_| stopped())?;
+                let metrics = metrics.borrow_watched();
+                if metrics.snapshot != before || metrics.running_state.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Stops, writes what is left and closes the store, so that it can be opened again. Other
+    /// handles of this replica get errors from then on.
+    ///
+    /// # Errors
+    /// When the store has failed, now or before.
+    pub async fn shutdown(self) -> Result<(), ShutdownError> {
+        let stopped = self.inner.raft.shutdown().await;
+        let closed = self.inner.medium.call(|done| Request::Close { done }).await;
+        stopped.map_err(|error| ShutdownError::Raft(error.to_string()))?;
+        closed.map_err(ShutdownError::Store)
+    }
+}
+
+/// The first entry of every log: its node alone.
+fn first_entry(node_id: NodeId, address: String) -> RaftEntry {
+    let membership = Membership::from(BTreeMap::from([(node_id, BasicNode::new(address))]));
+    RaftEntry::new(log_id(0, node_id, 0), EntryPayload::Membership(membership))
+}
+
+/// Loads the snapshot and applies what is known to be committed after it.
+///
+/// openraft would do the same, in small steps and with a line in its log for each.
+async fn bring_up_to_date(
+    state_machine: &mut StateMachine,
+    log: &mut LogStore,
+    medium: &Medium,
+) -> io::Result<()> {
+    state_machine.restore().await?;
+    let end = medium.progress().committed().map_or(0, |committed| committed.index + 1);
+    loop {
+        let from = state_machine.applied().map_or(0, |applied| applied.index + 1);
+        if from >= end {
+            return Ok(());
+        }
+        let to = end.min(from.saturating_add(REPLAYED_AT_ONCE));
+        let entries = log.try_get_log_entries(from..to).await?;
+        if entries.is_empty() {
+            return Err(io::Error::other(format!("entry {from} is missing from the log")));
+        }
+        state_machine.replay(&entries);
+    }
+}
+
+fn failed(options: &Options) -> impl Fn(io::Error) -> OpenError + use<> {
+    let dir = options.data_dir.clone();
+    move |source| OpenError::Io { dir: dir.clone(), source }
+}

@@ -1,0 +1,180 @@
+//! Applies committed entries to the state, publishes each new state, takes and installs snapshots.
+//!
+//! Readers never wait: they take the state that was published last. A proposer is answered after
+//! the state that holds its change was published, so it finds its own change there.
+
+use std::io;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures::{Stream, TryStreamExt};
+use openraft::entry::RaftEntry as _;
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::type_config::TypeConfigExt;
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use tokio::sync::watch;
+use watchword_core::{Applied, State};
+
+use crate::runtime::{LogId, RaftEntry, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::snapshot::{Shelf, SnapshotData};
+
+/// The published state.
+pub(crate) struct View {
+    state: ArcSwap<State>,
+    applied: watch::Sender<u64>,
+}
+
+impl View {
+    /// The state that was published last.
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// Index of the last entry in the published state.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    fn publish(&self, state: &State, applied: Option<LogId>) {
+        self.state.store(Arc::new(state.clone()));
+        self.applied.send_replace(applied.map_or(0, |applied| applied.index));
+    }
+}
+
+/// The state being changed, and where it is published.
+pub(crate) struct StateMachine {
+    state: State,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    view: Arc<View>,
+    shelf: Shelf,
+}
+
+impl StateMachine {
+    /// An empty state.
+    pub(crate) fn new(shelf: Shelf) -> Self {
+        let view =
+            View { state: ArcSwap::from_pointee(State::default()), applied: watch::Sender::new(0) };
+        Self {
+            state: State::default(),
+            applied: None,
+            membership: StoredMembership::default(),
+            view: Arc::new(view),
+            shelf,
+        }
+    }
+
+    /// Where the state is published.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.clone()
+    }
+
+    /// The last entry that was applied.
+    pub(crate) fn applied(&self) -> Option<LogId> {
+        self.applied
+    }
+
+    /// Loads the snapshot in force, if there is one.
+    pub(crate) async fn restore(&mut self) -> io::Result<()> {
+        match self.shelf.current() {
+            Some(snapshot) => self.install(&snapshot.meta, snapshot.snapshot).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Applies entries that nobody waits for.
+    pub(crate) fn replay(&mut self, entries: &[RaftEntry]) {
+        for entry in entries {
+            self.apply_one(entry);
+        }
+        self.view.publish(&self.state, self.applied);
+    }
+
+    fn apply_one(&mut self, entry: &RaftEntry) -> Applied {
+        let id = entry.log_id();
+        self.applied = Some(id);
+        match &entry.payload {
+            EntryPayload::Blank => Applied::Nothing,
+            EntryPayload::Normal(logged) => self.state.apply(id.index, logged.entry()),
+            EntryPayload::Membership(membership) => {
+                self.membership = StoredMembership::new(Some(id), membership.clone());
+                Applied::Nothing
+            }
+        }
+    }
+
+    async fn install(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> io::Result<()> {
+        let bytes = self.shelf.take(meta, data).await?;
+        let decoded = TypeConfig::spawn_blocking(move || State::decode(&bytes)).await?;
+        self.state = decoded.map_err(io::Error::other)?;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.view.publish(&self.state, self.applied);
+        Ok(())
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut answers = Vec::new();
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let applied = self.apply_one(&entry);
+            answers.extend(responder.map(|responder| (responder, applied)));
+        }
+        self.view.publish(&self.state, self.applied);
+        for (responder, applied) in answers {
+            responder.send(applied);
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder {
+            state: self.state.clone(),
+            meta: SnapshotMeta {
+                last_log_id: self.applied,
+                last_membership: self.membership.clone(),
+            },
+            shelf: self.shelf.clone(),
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotData,
+    ) -> Result<(), io::Error> {
+        self.install(meta, snapshot).await
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        Ok(self.shelf.current())
+    }
+}
+
+/// A state that stands still, to be written while the other goes on.
+pub(crate) struct SnapshotBuilder {
+    state: State,
+    meta: SnapshotMeta,
+    shelf: Shelf,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        let state = self.state.clone();
+        let bytes = TypeConfig::spawn_blocking(move || state.encode()).await?;
+        self.shelf.put(self.meta.clone(), &bytes.map_err(io::Error::other)?).await
+    }
+}

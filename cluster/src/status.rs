@@ -1,0 +1,150 @@
+//! What a node knows about its cluster and itself.
+
+use std::collections::BTreeSet;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{RaftMetrics, ServerState};
+use serde::Serialize;
+
+use crate::Cluster;
+use crate::runtime::{Membership, NodeId, TypeConfig};
+
+/// What this node does in the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It proposes.
+    Leader,
+    /// It campaigns.
+    Candidate,
+    /// It follows a leader and votes.
+    Follower,
+    /// It follows a leader and does not vote.
+    Learner,
+    /// It has stopped, by request or because its store failed.
+    Stopped,
+}
+
+/// One member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// Its id.
+    pub id: NodeId,
+    /// Where its peers reach it.
+    pub address: String,
+}
+
+/// What a node knows about its cluster and itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// This node.
+    pub node_id: NodeId,
+    /// What it does.
+    pub role: Role,
+    /// The current term.
+    pub term: u64,
+    /// The leader, as far as this node knows.
+    pub leader: Option<NodeId>,
+    /// Index of the last entry of its log.
+    pub last_log: Option<u64>,
+    /// Index of the last entry that it knows to be committed.
+    pub committed: Option<u64>,
+    /// Index of the last entry in its state.
+    pub applied: Option<u64>,
+    /// Index of the last entry in its snapshot.
+    pub snapshot: Option<u64>,
+    /// Index of the last entry that its log has forgotten.
+    pub purged: Option<u64>,
+    /// Who votes.
+    pub voters: Vec<Member>,
+    /// Who follows without a vote.
+    pub learners: Vec<Member>,
+    /// How many voters may fail before nothing can be committed any more.
+    pub failure_tolerance: usize,
+    /// Why this node has stopped: its store failed.
+    pub fault: Option<String>,
+}
+
+impl Status {
+    /// Whether this node can have decisions committed, as far as it knows: its store works and there
+    /// is a leader.
+    pub fn is_ready(&self) -> bool {
+        self.fault.is_none() && self.role != Role::Stopped && self.leader.is_some()
+    }
+}
+
+impl Cluster {
+    /// What this node knows about the cluster and itself.
+    pub fn status(&self) -> Status {
+        let metrics: RaftMetrics<TypeConfig> = self.inner.raft.metrics().borrow_watched().clone();
+        let membership = metrics.membership_config.membership();
+        let member = |id: NodeId| Member {
+            id,
+            address: membership.get_node(&id).map(|node| node.addr.clone()).unwrap_or_default(),
+        };
+        let fault = self.fault().map(str::to_owned);
+        let stopped = fault.is_some() || metrics.running_state.is_err();
+        Status {
+            node_id: self.inner.node_id,
+            role: if stopped { Role::Stopped } else { role(metrics.state) },
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            last_log: metrics.last_log_index,
+            committed: metrics.local_committed.map(|id| id.index),
+            applied: metrics.last_applied.map(|id| id.index),
+            snapshot: metrics.snapshot.map(|id| id.index),
+            purged: metrics.purged.map(|id| id.index),
+            voters: membership.voter_ids().map(member).collect(),
+            learners: membership.learner_ids().map(member).collect(),
+            failure_tolerance: failure_tolerance(membership),
+            fault,
+        }
+    }
+
+    /// Why the store accepts nothing any more.
+    pub(crate) fn fault(&self) -> Option<&str> {
+        self.inner.medium.progress().fault()
+    }
+}
+
+fn role(state: ServerState) -> Role {
+    match state {
+        ServerState::Leader => Role::Leader,
+        ServerState::Candidate => Role::Candidate,
+        ServerState::Follower => Role::Follower,
+        ServerState::Learner => Role::Learner,
+        ServerState::Shutdown => Role::Stopped,
+    }
+}
+
+/// While the membership changes, both the old and the new voters must agree.
+fn failure_tolerance(membership: &Membership) -> usize {
+    let tolerance = |voters: &BTreeSet<NodeId>| voters.len().saturating_sub(1) / 2;
+    membership.get_joint_config().iter().map(tolerance).min().unwrap_or(0)
+}
+
+/// True when this node is the only one that votes, so that nobody else can hold a different log.
+pub(crate) fn is_sole_voter(membership: &Membership, node_id: NodeId) -> bool {
+    membership.get_joint_config().iter().all(|voters| voters.iter().eq([&node_id]))
+        && !membership.get_joint_config().is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_of_a_membership_change_count() {
+        let membership = |voters: &[&[NodeId]]| -> Membership {
+            let configs = voters.iter().map(|ids| ids.iter().copied().collect()).collect();
+            Membership::new_with_defaults(configs, [])
+        };
+        assert_eq!(failure_tolerance(&membership(&[&[1]])), 0);
+        assert_eq!(failure_tolerance(&membership(&[&[1, 2, 3]])), 1);
+        assert_eq!(failure_tolerance(&membership(&[&[1, 2, 3, 4, 5], &[1, 2]])), 0);
+        assert!(is_sole_voter(&membership(&[&[1]]), 1));
+        assert!(!is_sole_voter(&membership(&[&[1]]), 2));
+        assert!(!is_sole_voter(&membership(&[&[1, 2], &[1]]), 1));
+        assert!(!is_sole_voter(&membership(&[]), 1));
+    }
+}

@@ -1,0 +1,427 @@
+//! One authentication, from what an adapter has read to what it should answer.
+//!
+//! [`Authenticator::authenticate`] is the whole story. The node examines the request against its own
+//! copy of the state, which may be old; what it finds becomes one log entry; only when that entry
+//! has been applied does anybody get in.
+
+mod primary;
+mod request;
+mod second;
+
+use std::sync::Arc;
+
+pub use primary::{HashError, PASSWORD_BYTES, PasswordVerifierPool, check_hash, hash_password};
+pub use request::{Error, Outcome, Request, Trace};
+pub(crate) use second::generator;
+
+use second::{ChallengeToken, PasscodeMatch, match_passcode};
+use watchword_cluster::{Cluster, ProposeError};
+use watchword_core::attempt::{Asker, Reason, Verdict};
+use watchword_core::challenge::ChallengeRef;
+use watchword_core::client::{FirstFactor, PasscodeInput, RadiusHabits};
+use watchword_core::command::{Conclude, Decision, Finding, FirstProof, Proof};
+use watchword_core::factor::Passcode;
+use watchword_core::id::{ClientId, UserId};
+use watchword_core::limits::{TEXT_BYTES_MAX, USER_NAME_BYTES_MAX};
+use watchword_core::name::UserName;
+use watchword_core::state::State;
+use watchword_core::time::Timestamp;
+use watchword_core::user::User;
+use watchword_core::{Applied, Command, policy};
+use zeroize::Zeroizing;
+
+use crate::clock;
+use crate::keys::{KeyError, Keyring, Owner};
+
+/// Examinations of one request before giving up on a state that keeps changing under it.
+const EXAMINATIONS_MAX: usize = 5;
+/// Times that a proposal with unknown fate is asked again, under the same request id.
+const PROPOSALS_MAX: usize = 3;
+const PROMPT: &str = "Enter your passcode: ";
+
+/// Decides logins.
+#[derive(Clone)]
+pub struct Authenticator {
+    cluster: Cluster,
+    keys: Arc<Keyring>,
+    passwords: PasswordVerifierPool,
+}
+
+/// What the examination of a request leads to.
+enum Examined {
+    /// The passcode must be asked for.
+    Ask(ChallengeToken),
+    /// There is something to decide.
+    Conclude { user: Option<UserId>, challenge: Option<ChallengeRef>, finding: Finding },
+}
+
+/// The login being examined: a known user, at a moment.
+struct Subject<'a> {
+    state: &'a State,
+    request: &'a Request,
+    id: UserId,
+    user: &'a User,
+    now: Timestamp,
+}
+
+impl Authenticator {
+    /// An authenticator on this node's replica.
+    pub fn new(cluster: Cluster, keys: Arc<Keyring>) -> Self {
+        Self { cluster, keys, passwords: PasswordVerifierPool::default() }
+    }
+
+    /// Authenticates one request.
+    ///
+    /// A copy of a request that was decided in the last minute gets the same decision, whichever
+    /// node it reaches.
+    ///
+    /// # Errors
+    /// When nothing could be decided. That is not a refusal: the adapter must answer in a way that
+    /// makes the client ask another node.
+    pub async fn authenticate(&self, request: &Request) -> Result<Outcome, Error> {
+        for _ in 0..EXAMINATIONS_MAX {
+            let state = self.cluster.state();
+            let now = clock::now().max(state.time());
+            if let Some((attempt, earlier)) = state.attempts().decision(request.id, now) {
+                request.note(format_args!("this very request was decided before"));
+                let verdict = earlier.verdict;
+                return Ok(outcome(Decision { verdict, attempt, repeated: true }));
+            }
+            let conclude = match self.examine(&state, request, now).await? {
+                Examined::Ask(token) => return self.ask(&state, request, &token),
+                Examined::Conclude { user, challenge, finding } => {
+                    concluding(request, user, challenge, finding)
+                }
+            };
+            match self.propose(Command::Conclude(conclude)).await? {
+                Applied::Concluded(decision) => return Ok(outcome(decision)),
+                // Somebody changed the client, the user or the password meanwhile: look again.
+                Applied::Stale => request.note(format_args!("the state changed; examining anew")),
+                Applied::Nothing | Applied::Done | Applied::Refused(_) => {
+                    return Err(Error::UnexpectedResult);
+                }
+            }
+        }
+        Err(Error::Unsettled)
+    }
+
+    /// This node's copy of the state, for adapters that look clients up.
+    pub fn state(&self) -> Arc<State> {
+        self.cluster.state()
+    }
+
+    /// Whether this node can commit decisions now.
+    pub fn is_ready(&self) -> bool {
+        self.cluster.status().is_ready()
+    }
+
+    /// Records what an accepted login has shown about a client.
+    ///
+    /// # Errors
+    /// When the log does not take it. Nothing depends on it: the next login shows the same.
+    pub async fn learn_client(
+        &self,
+        client: ClientId,
+        habits: RadiusHabits,
+    ) -> Result<(), ProposeError> {
+        self.cluster.propose(Command::LearnClient { client, habits }).await.map(drop)
+    }
+
+    /// Proposes; a proposal of unknown fate is asked again. That is safe because the request's id
+    /// makes a second entry repeat what the first one decided.
+    async fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
+        let mut proposals = 0;
+        loop {
+            proposals += 1;
+            match self.cluster.propose(command.clone()).await {
+                Err(ProposeError::OutcomeUnknown) if proposals < PROPOSALS_MAX => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn ask(
+        &self,
+        state: &State,
+        request: &Request,
+        token: &ChallengeToken,
+    ) -> Result<Outcome, Error> {
+        let token = token.seal(&self.keys, challenged_client(request)).map_err(Error::Challenge)?;
+        request.note(format_args!("the passcode is asked for by a challenge"));
+        Ok(Outcome::Challenge {
+            token,
+            prompt: PROMPT,
+            seconds: state.settings().challenge_seconds(),
+        })
+    }
+
+    /// Looks at the request with this node's eyes.
+    async fn examine(
+        &self,
+        state: &State,
+        request: &Request,
+        now: Timestamp,
+    ) -> Result<Examined, Error> {
+        let Ok(name) = UserName::canonical(&request.username) else {
+            return Ok(failed(None, Reason::UserNameMalformed));
+        };
+        let Some((id, user)) = state.user_by_name(&name) else {
+            return self.examine_unknown_user(request).await;
+        };
+        request.note(format_args!("user {name} is known"));
+        let subject = Subject { state, request, id, user, now };
+        if let Err(reason) = policy::admit(user, now) {
+            return Ok(failed(Some(id), reason));
+        }
+        if let Some(token) = &request.challenge {
+            return self.examine_answer(&subject, token);
+        }
+        match request.policy.first_factor {
+            FirstFactor::None => {
+                request.note(format_args!("first factor: the client has checked it"));
+                self.examine_passcode(&subject, FirstProof::Client, None, &request.credential)
+            }
+            FirstFactor::Local => self.examine_password(&subject).await,
+        }
+    }
+
+    /// An unknown user passes only where the client says so and has checked the first factor itself.
+    /// Where the password is ours to check, as much time is spent as on a known user.
+    async fn examine_unknown_user(&self, request: &Request) -> Result<Examined, Error> {
+        request.note(format_args!("the user is unknown"));
+        match request.policy.first_factor {
+            FirstFactor::None if !request.policy.require_user_match => {
+                let (first, second) = (FirstProof::Client, Proof::UnknownUser);
+                Ok(proven(None, None, first, second))
+            }
+            FirstFactor::None => Ok(failed(None, Reason::UserUnknown)),
+            FirstFactor::Local => {
+                self.passwords.verify(request.credential.clone(), None).await?;
+                Ok(failed(None, Reason::UserUnknown))
+            }
+        }
+    }
+
+    /// The answer to a challenge: the token vouches for the first factor.
+    fn examine_answer(&self, subject: &Subject<'_>, token: &[u8]) -> Result<Examined, Error> {
+        let client = challenged_client(subject.request);
+        let token = ChallengeToken::open(&self.keys, client, token)
+            .filter(|token| token.user == subject.id);
+        let Some(token) = token else {
+            return Ok(failed(Some(subject.id), Reason::ChallengeUnknown));
+        };
+        let ChallengeToken { challenge, first, .. } = token;
+        subject.request.note(format_args!("the request answers a challenge"));
+        if challenge.expires <= subject.now {
+            let user = Some(subject.id);
+            let finding = Finding::Failed(Reason::ChallengeExpired);
+            return Ok(Examined::Conclude { user, challenge: Some(challenge), finding });
+        }
+        self.examine_passcode(subject, first, Some(challenge), &subject.request.credential)
+    }
+
+    /// Password and passcode share one field; finds out how.
+    async fn examine_password(&self, subject: &Subject<'_>) -> Result<Examined, Error> {
+        let Some(password) = &subject.user.password else {
+            self.passwords.verify(subject.request.credential.clone(), None).await?;
+            return Ok(failed(Some(subject.id), Reason::PasswordMissing));
+        };
+        let first = FirstProof::Password { revision: password.revision };
+        let hash = self
+            .keys
+            .open(Owner::UserPassword(subject.id), &password.hash)
+            .map_err(|source| subject.key_error(source))?;
+        // A bypass stands in for the passcode, but the user may type one all the same.
+        for reading in readings(subject, &self.keys).map_err(|source| subject.key_error(source))? {
+            let right = self.passwords.verify(reading.password, Some(hash.clone())).await?;
+            subject.request.note(format_args!(
+                "first factor: the password, read {}, is {}",
+                if reading.passcode.is_some() { "with a passcode behind it" } else { "alone" },
+                if right { "right" } else { "wrong" },
+            ));
+            if right {
+                let passcode = reading.passcode.unwrap_or_default();
+                return self.examine_passcode(subject, first, None, &passcode);
+            }
+        }
+        Ok(failed(Some(subject.id), Reason::PasswordWrong))
+    }
+
+    /// The first factor is right; `typed` should be the passcode. Nothing typed asks for it.
+    fn examine_passcode(
+        &self,
+        subject: &Subject<'_>,
+        first: FirstProof,
+        challenge: Option<ChallengeRef>,
+        typed: &[u8],
+    ) -> Result<Examined, Error> {
+        let &Subject { state, request, id, user, now } = subject;
+        let conclude = |finding| Examined::Conclude { user: Some(id), challenge, finding };
+        if let Some(bypass) = user.bypass_at(now) {
+            request.note(format_args!("second factor: bypassed ({})", bypass.reason));
+            let second = Proof::Bypass { revision: bypass.revision };
+            return Ok(conclude(Finding::Proven { first, second }));
+        }
+        if user.devices.is_empty() {
+            return Ok(conclude(Finding::Failed(Reason::DeviceMissing)));
+        }
+        if typed.is_empty() {
+            if challenge.is_some() {
+                return Ok(conclude(Finding::Failed(Reason::PasscodeMissing)));
+            }
+            let expires = now.plus_ms(state.settings().challenge_seconds() * 1000);
+            return ChallengeToken::new(id, first, expires)
+                .map(Examined::Ask)
+                .map_err(Error::Challenge);
+        }
+        let passcode = std::str::from_utf8(typed).ok().and_then(Passcode::parse);
+        let found = match passcode {
+            Some(passcode) => match_passcode(state, &self.keys, user, &passcode, clock::now())
+                .map_err(|source| subject.key_error(source))?,
+            None => PasscodeMatch::Wrong,
+        };
+        let finding = match found {
+            PasscodeMatch::Fresh { device, moving_factor } => {
+                Finding::Proven { first, second: Proof::Passcode { device, moving_factor } }
+            }
+            PasscodeMatch::Used => Finding::Failed(Reason::PasscodeUsed),
+            PasscodeMatch::Wrong => Finding::Failed(Reason::PasscodeWrong),
+        };
+        request.note(format_args!(
+            "second factor: the passcode {}",
+            match found {
+                PasscodeMatch::Fresh { .. } => "is right",
+                PasscodeMatch::Used => "was right once and is used up",
+                PasscodeMatch::Wrong => "is of none of the user's devices",
+            }
+        ));
+        Ok(conclude(finding))
+    }
+}
+
+impl Subject<'_> {
+    fn key_error(&self, source: KeyError) -> Error {
+        Error::Key { username: self.user.name.shared(), source }
+    }
+}
+
+/// One way of reading the typed text.
+struct Reading {
+    password: Zeroizing<Vec<u8>>,
+    passcode: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// The ways in which the typed text may be read, the likeliest first. No more than two, because each
+/// costs an argon2 comparison.
+fn readings(subject: &Subject<'_>, keys: &Keyring) -> Result<Vec<Reading>, KeyError> {
+    let typed = &subject.request.credential;
+    let whole = || Reading { password: typed.clone(), passcode: None };
+    let split = |at: usize, skip: usize| {
+        let (password, passcode) = typed.split_at_checked(at)?;
+        Some(Reading {
+            password: Zeroizing::new(password.to_vec()),
+            passcode: Some(Zeroizing::new(passcode.get(skip..)?.to_vec())),
+        })
+    };
+    let separated = || {
+        let comma = typed.iter().rposition(|&byte| byte == b',')?;
+        let digits = std::str::from_utf8(typed.get(comma + 1..)?).ok()?;
+        Passcode::parse(digits)?;
+        split(comma, 1)
+    };
+    Ok(match subject.request.policy.passcode_input {
+        PasscodeInput::Challenge => vec![whole()],
+        PasscodeInput::Separator => vec![separated().unwrap_or_else(whole)],
+        PasscodeInput::Appended => {
+            vec![appended_at(subject, keys)?.and_then(|(at, _)| split(at, 0)).unwrap_or_else(whole)]
+        }
+        PasscodeInput::Auto => match (separated(), appended_at(subject, keys)?) {
+            (Some(separated), _) => vec![separated, whole()],
+            // Digits that are the passcode of this moment are hardly part of the password.
+            (None, Some((at, true))) => split(at, 0).into_iter().chain([whole()]).collect(),
+            (None, Some((at, false))) => [whole()].into_iter().chain(split(at, 0)).collect(),
+            (None, None) => vec![whole()],
+        },
+    })
+}
+
+/// Where a passcode begins that is appended to the password, given the lengths of the user's
+/// passcodes, and whether it is right. A right one is preferred among several lengths.
+fn appended_at(subject: &Subject<'_>, keys: &Keyring) -> Result<Option<(usize, bool)>, KeyError> {
+    let typed = &subject.request.credential;
+    let mut lengths: Vec<usize> = subject
+        .state
+        .devices_of(subject.user)
+        .map(|(_, device)| usize::from(device.oath.digits()))
+        .collect();
+    lengths.sort_unstable();
+    lengths.dedup();
+    let mut candidate = None;
+    for length in lengths.into_iter().rev() {
+        let Some(at) = typed.len().checked_sub(length).filter(|&at| at > 0) else { continue };
+        let digits = typed.get(at..).unwrap_or_default();
+        let Some(passcode) = std::str::from_utf8(digits).ok().and_then(Passcode::parse) else {
+            continue;
+        };
+        if passcode.as_str().as_bytes() != digits {
+            continue;
+        }
+        let found = match_passcode(subject.state, keys, subject.user, &passcode, clock::now())?;
+        if found != PasscodeMatch::Wrong {
+            return Ok(Some((at, true)));
+        }
+        candidate = candidate.or(Some((at, false)));
+    }
+    Ok(candidate)
+}
+
+/// The client that a challenge is bound to; the console counts as one.
+fn challenged_client(request: &Request) -> ClientId {
+    match request.asker {
+        Asker::Client(client) => client,
+        Asker::Console => ClientId([0; 16]),
+    }
+}
+
+fn failed(user: Option<UserId>, reason: Reason) -> Examined {
+    Examined::Conclude { user, challenge: None, finding: Finding::Failed(reason) }
+}
+
+fn proven(
+    user: Option<UserId>,
+    challenge: Option<ChallengeRef>,
+    first: FirstProof,
+    second: Proof,
+) -> Examined {
+    Examined::Conclude { user, challenge, finding: Finding::Proven { first, second } }
+}
+
+/// The log entry for a finding. Texts from outside are cut to what the record holds.
+fn concluding(
+    request: &Request,
+    user: Option<UserId>,
+    challenge: Option<ChallengeRef>,
+    finding: Finding,
+) -> Conclude {
+    let cut = |text: &Arc<str>, max: usize| {
+        if text.len() <= max { text.clone() } else { text[..text.floor_char_boundary(max)].into() }
+    };
+    Conclude {
+        request: request.id,
+        asker: request.asker,
+        client_revision: request.client_revision,
+        username: cut(&request.username, USER_NAME_BYTES_MAX),
+        user,
+        remote: cut(&request.remote, TEXT_BYTES_MAX),
+        challenge,
+        finding,
+    }
+}
+
+fn outcome(decision: Decision) -> Outcome {
+    let Decision { verdict, attempt, repeated } = decision;
+    match verdict {
+        Verdict::Accepted(by) => Outcome::Accept { by, attempt, repeated },
+        Verdict::Refused(reason) => Outcome::Reject { reason, attempt, repeated },
+    }
+}

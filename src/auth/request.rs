@@ -1,0 +1,130 @@
+//! What an adapter hands to [`super::Authenticator::authenticate`], and what it gets back.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use watchword_cluster::ProposeError;
+use watchword_core::attempt::{Acceptance, Asker, Reason};
+use watchword_core::client::ClientPolicy;
+use watchword_core::id::RequestId;
+use zeroize::Zeroizing;
+
+use crate::keys::KeyError;
+
+/// One login, as far as a client has described it.
+pub struct Request {
+    /// Equal for every copy of the same request, on any node.
+    pub id: RequestId,
+    /// Who asks.
+    pub asker: Asker,
+    /// Revision of the client that `policy` was taken from; zero for the console.
+    pub client_revision: u64,
+    /// How this client's users are authenticated.
+    pub policy: ClientPolicy,
+    /// The user name as presented.
+    pub username: Arc<str>,
+    /// What was typed: password, passcode or both, as the policy says.
+    pub credential: Zeroizing<Vec<u8>>,
+    /// The token of the challenge that this request answers.
+    pub challenge: Option<Box<[u8]>>,
+    /// Where the user is, as far as the client tells.
+    pub remote: Arc<str>,
+    /// Where to write down what was found, step by step.
+    pub trace: Option<Trace>,
+}
+
+impl Request {
+    /// Writes a step down, if anybody wants to know.
+    pub(super) fn note(&self, step: fmt::Arguments<'_>) {
+        if let Some(trace) = &self.trace {
+            trace.note(step);
+        }
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("id", &self.id)
+            .field("asker", &self.asker)
+            .field("username", &self.username)
+            .field("answers_challenge", &self.challenge.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The steps of one authentication, for the administrator who tests it. Holds no secret.
+#[derive(Clone, Default)]
+pub struct Trace(Arc<Mutex<Vec<String>>>);
+
+impl Trace {
+    fn note(&self, step: fmt::Arguments<'_>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(step.to_string());
+    }
+
+    /// What was written down so far.
+    pub fn steps(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What to answer. Only [`Outcome::Accept`] lets anybody in, and it exists only as the result of an
+/// applied log entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The user may enter.
+    Accept {
+        /// What it rests on.
+        by: Acceptance,
+        /// Number of the attempt in the record.
+        attempt: u64,
+        /// True when this repeats an earlier decision on the same request.
+        repeated: bool,
+    },
+    /// The first factor was right; the passcode is missing.
+    Challenge {
+        /// A sealed token that comes back with the answer, to any node.
+        token: Vec<u8>,
+        /// What to ask the user.
+        prompt: &'static str,
+        /// Seconds within which the answer must come.
+        seconds: u64,
+    },
+    /// The user may not enter.
+    Reject {
+        /// Why; for the record, not for the user.
+        reason: Reason,
+        /// Number of the attempt in the record.
+        attempt: u64,
+        /// True when this repeats an earlier decision on the same request.
+        repeated: bool,
+    },
+}
+
+/// Nothing could be decided. This is never a "no": the client should ask another node.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log did not take the decision, or its fate is unknown.
+    #[error("the decision could not be committed")]
+    Propose(#[from] ProposeError),
+    /// A sealed secret could not be used.
+    #[error("a secret of user {username:?} cannot be used")]
+    Key {
+        /// The user.
+        username: Arc<str>,
+        /// Why.
+        source: KeyError,
+    },
+    /// The state changed under the request again and again.
+    #[error("the state changed during each of several examinations")]
+    Unsettled,
+    /// The passwords' worker pool is shut down, or one of its threads died.
+    #[error("the password could not be compared")]
+    Password,
+    /// A challenge could not be made.
+    #[error("a challenge could not be made")]
+    Challenge(#[source] KeyError),
+    /// The entry's result has the wrong kind: an internal contradiction.
+    #[error("the log answered a decision with something else")]
+    UnexpectedResult,
+}

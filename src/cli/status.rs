@@ -1,0 +1,51 @@
+//! `status`.
+
+use clap::Args;
+
+use super::output::{FormatArgs, properties};
+use super::socket::Connection;
+use super::{Done, NodeArgs};
+use crate::admin::StatusView;
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  watchword status --format json")]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+pub(super) fn run(args: &StatusArgs) -> Done {
+    let status: StatusView = Connection::open(&args.node)?.get("/v1/status")?;
+    args.format.print(&status, |status| {
+        let leader = status.leader.map_or("none".to_owned(), |leader| leader.to_string());
+        let voters: Vec<String> = status.voters.iter().map(u64::to_string).collect();
+        properties([
+            ("node", format!("{} ({})", status.node, status.role)),
+            ("ready", if status.ready { "yes" } else { "no" }.to_owned()),
+            ("fault", status.fault.clone().unwrap_or_else(|| "none".to_owned())),
+            ("leader", format!("{leader}, term {}", status.term)),
+            ("voters", voters.join(", ")),
+            ("failure tolerance", status.failure_tolerance.to_string()),
+            (
+                "log",
+                format!(
+                    "last {}, applied {}, snapshot {}",
+                    status.last_log, status.applied, status.snapshot
+                ),
+            ),
+            ("time", status.time.clone()),
+            (
+                "content",
+                format!(
+                    "{} users, {} devices, {} clients, {} attempts",
+                    status.users, status.devices, status.clients, status.attempts
+                ),
+            ),
+            ("feature level", status.feature_level.to_string()),
+            ("settings revision", status.settings_revision.to_string()),
+            ("version", status.version.clone()),
+        ])
+    })
+}

@@ -1,0 +1,21 @@
+//! The Watchword server.
+//!
+//! One authentication runs through it from the top of this list to the bottom and back: a front
+//! ([`radius`]) reads a request, [`auth`] examines it against the replicated state and proposes the
+//! decision, the front answers. [`admin`] is the administrators' way in, [`https`] carries it and
+//! [`cli`] calls it; [`node`] starts and stops all of them.
+
+pub mod admin;
+pub mod auth;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod error_chain;
+pub mod https;
+pub mod keys;
+pub mod logging;
+pub mod metrics;
+pub mod node;
+pub mod radius;
+pub mod random;
+pub mod throttle;

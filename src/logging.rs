@@ -1,0 +1,29 @@
+//! The log on standard error: lines for people, or JSON.
+
+use std::io::{self, IsTerminal};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Starts logging. Once per process; a second call changes nothing.
+///
+/// # Errors
+/// When the level is not a filter.
+pub fn start(config: &LogConfig) -> Result<(), ParseError> {
+    // The consensus library tells its inner life at "info"; that is debugging for us.
+    let filter = EnvFilter::try_new(format!("openraft=warn,{}", config.level))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    let started = match config.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    if let Err(error) = started {
+        tracing::debug!(error, "logging runs already");
+    }
+    Ok(())
+}

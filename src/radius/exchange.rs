@@ -1,0 +1,321 @@
+//! What happens on each datagram.
+//!
+//! ```text
+//!   datagram ── parse ── client? ── authentic? ── copy? ── room? ── authenticate ── reply
+//!                 │         │           │           │        │            │
+//!              dropped   dropped     dropped    answered   dropped    no answer: the
+//!              (malformed, unknown client, …)   or dropped (overload) NAS asks elsewhere
+//! ```
+//!
+//! Everything up to the authentication is done at once, in the receiving task, and costs no
+//! consensus. Each drop is counted under its cause.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use watchword_core::attempt::{Acceptance, Asker};
+use watchword_core::client::RadiusHabits;
+use watchword_core::id::RequestId;
+use zeroize::Zeroizing;
+
+use super::attribute::AttributeType;
+use super::authenticator::MessageAuthenticator;
+use super::client::{ClientTable, KnownClient};
+use super::duplicate::{DuplicateCache, InFlight, Limits, Lookup, RequestKey};
+use super::packet::{Code, Packet};
+use super::password;
+use super::reply::Reply;
+use super::writer::BuildError;
+use crate::auth::{self, Authenticator, Outcome};
+use crate::config::RadiusConfig;
+use crate::error_chain::chain;
+use crate::keys::Keyring;
+use crate::{clock, metrics as names, throttle};
+
+/// The RADIUS front's shared parts.
+pub struct Exchanges {
+    authenticator: Authenticator,
+    clients: ClientTable,
+    duplicates: DuplicateCache,
+    in_flight: Arc<Semaphore>,
+    meters: Meters,
+}
+
+/// A request that must be authenticated; everything before that has been passed.
+pub struct Pending {
+    client: Arc<KnownClient>,
+    datagram: Box<[u8]>,
+    is_signed: bool,
+    token: InFlight,
+    received_ms: u64,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// What to do with a datagram.
+pub enum Received {
+    /// Nothing.
+    Dropped,
+    /// Send these octets back.
+    Answer(Arc<[u8]>),
+    /// Call [`Exchanges::answer`].
+    Pending(Pending),
+}
+
+struct Meters {
+    requests: Counter,
+    resent: Counter,
+    joined: Counter,
+    in_flight: Gauge,
+    seconds: Histogram,
+}
+
+impl Exchanges {
+    /// The front of one node.
+    pub fn new(authenticator: Authenticator, keys: Arc<Keyring>, config: &RadiusConfig) -> Self {
+        let keep_ms = u64::try_from(config.duplicate_window.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            authenticator,
+            clients: ClientTable::new(keys),
+            duplicates: DuplicateCache::new(Limits { keep_ms, ..Limits::default() }),
+            in_flight: Arc::new(Semaphore::new(config.in_flight_max)),
+            meters: Meters {
+                requests: counter!(names::RADIUS_REQUESTS),
+                resent: counter!(names::RADIUS_DUPLICATES, "handled" => "resent"),
+                joined: counter!(names::RADIUS_DUPLICATES, "handled" => "joined"),
+                in_flight: gauge!(names::RADIUS_IN_FLIGHT),
+                seconds: histogram!(names::RADIUS_SECONDS),
+            },
+        }
+    }
+
+    /// Takes in one datagram that arrived from `source` at socket number `listener`.
+    pub fn receive(&self, datagram: &[u8], source: SocketAddr, listener: u16) -> Received {
+        self.meters.requests.increment(1);
+        match self.try_receive(datagram, source, listener) {
+            Ok(received) => received,
+            Err(cause) => {
+                counter!(names::RADIUS_DROPPED, "cause" => cause).increment(1);
+                throttle::once_a_second(cause, |suppressed| {
+                    tracing::warn!(%source, cause, suppressed, "RADIUS packet dropped");
+                });
+                Received::Dropped
+            }
+        }
+    }
+
+    fn try_receive(
+        &self,
+        datagram: &[u8],
+        source: SocketAddr,
+        listener: u16,
+    ) -> Result<Received, &'static str> {
+        let packet = Packet::parse(datagram).map_err(|error| error.name())?;
+        let state = self.authenticator.state();
+        let client = self.clients.find(&state, source.ip()).ok_or("unknown_client")?;
+        let is_signed = check_authentic(&packet, &client)?;
+        match packet.code {
+            Code::AccessRequest => {}
+            Code::StatusServer => return self.answer_status(&packet, &client),
+            _ => return Err("unsupported_code"),
+        }
+        let now_ms = clock::monotonic_ms();
+        let key = RequestKey::new(listener, source, &packet);
+        let token = match self.duplicates.begin(&key, now_ms) {
+            Lookup::New(token) => token,
+            Lookup::Join => {
+                self.meters.joined.increment(1);
+                return Ok(Received::Dropped);
+            }
+            Lookup::Answered(reply) => {
+                self.meters.resent.increment(1);
+                return Ok(Received::Answer(reply));
+            }
+            Lookup::Full => return Err("overload"),
+        };
+        let permit = self.in_flight.clone().try_acquire_owned().map_err(|_| "overload")?;
+        self.meters.in_flight.increment(1);
+        let datagram = packet.bytes().into();
+        let pending =
+            Pending { client, datagram, is_signed, token, received_ms: now_ms, _permit: permit };
+        Ok(Received::Pending(pending))
+    }
+
+    /// Status-Server (RFC 5997): an Access-Accept says that this node can commit. A node that cannot
+    /// says nothing, so that the client turns to another.
+    fn answer_status(
+        &self,
+        packet: &Packet<'_>,
+        client: &KnownClient,
+    ) -> Result<Received, &'static str> {
+        if !self.authenticator.is_ready() {
+            return Err("not_ready");
+        }
+        let mut buffer = Vec::new();
+        let reply = Reply::start(&mut buffer, Code::AccessAccept, packet);
+        let bytes = reply.sign(&client.secret).map_err(|_| "reply_too_long")?;
+        Ok(Received::Answer(bytes.into()))
+    }
+
+    /// Authenticates and builds the reply. `None`: no answer is given.
+    pub async fn answer(&self, pending: Pending) -> Option<Arc<[u8]>> {
+        let received_ms = pending.received_ms;
+        let reply = self.try_answer(pending).await;
+        self.meters.in_flight.decrement(1);
+        let elapsed_ms = clock::monotonic_ms().saturating_sub(received_ms);
+        self.meters.seconds.record(std::time::Duration::from_millis(elapsed_ms));
+        match reply {
+            Ok(reply) => Some(reply),
+            Err(cause) => {
+                counter!(names::RADIUS_DROPPED, "cause" => cause).increment(1);
+                None
+            }
+        }
+    }
+
+    async fn try_answer(&self, pending: Pending) -> Result<Arc<[u8]>, &'static str> {
+        let Pending { client, datagram, is_signed, token, .. } = pending;
+        let packet = Packet::parse(&datagram).map_err(|error| error.name())?;
+        let request = read_request(&packet, &client)?;
+        let outcome = self.authenticator.authenticate(&request).await.map_err(|error| {
+            throttle::once_a_second("undecided", |suppressed| {
+                let error = chain(&error);
+                tracing::error!(client = %client.name, error, suppressed, "login not decided");
+            });
+            "undecided"
+        })?;
+        self.note(&outcome, &packet, &client, is_signed).await;
+        let mut buffer = Vec::new();
+        build_reply(&mut buffer, &outcome, &packet, &client).map_err(|_| "reply_too_long")?;
+        let reply: Arc<[u8]> = buffer.into();
+        token.answer(reply.clone(), clock::monotonic_ms());
+        Ok(reply)
+    }
+
+    /// Counts the outcome, and learns from a login that proves that its sender knows the secret.
+    async fn note(
+        &self,
+        outcome: &Outcome,
+        packet: &Packet<'_>,
+        client: &KnownClient,
+        is_signed: bool,
+    ) {
+        let code = match outcome {
+            Outcome::Accept { .. } => "accept",
+            Outcome::Challenge { .. } => "challenge",
+            Outcome::Reject { .. } => "reject",
+        };
+        counter!(names::RADIUS_REPLIES, "code" => code).increment(1);
+        // A right passcode was hidden under the shared secret; nothing else proves as much.
+        let Outcome::Accept { by: Acceptance::Passcode(_), .. } = outcome else { return };
+        let known = client.radius.habits;
+        let shown = RadiusHabits {
+            signs: known.signs || is_signed,
+            is_no_proxy: known.is_no_proxy || packet.first(AttributeType::PROXY_STATE).is_none(),
+        };
+        if shown != known
+            && let Err(error) = self.authenticator.learn_client(client.id, shown).await
+        {
+            tracing::warn!(client = %client.name, %error, "the client's habits were not recorded");
+        }
+    }
+}
+
+/// Checks that the packet may be believed; returns whether it is signed.
+fn check_authentic(packet: &Packet<'_>, client: &KnownClient) -> Result<bool, &'static str> {
+    match packet.message_authenticator(&client.secret) {
+        MessageAuthenticator::Valid => Ok(true),
+        MessageAuthenticator::Invalid => Err("bad_message_authenticator"),
+        MessageAuthenticator::Absent => {
+            // RFC 5997 section 3 and RFC 3579 section 3.2 demand it, whatever the client is allowed.
+            let by_rfc = packet.code == Code::StatusServer
+                || packet.first(AttributeType::EAP_MESSAGE).is_some();
+            let by_proxy_state =
+                client.limits_proxy_state && packet.first(AttributeType::PROXY_STATE).is_some();
+            if by_rfc || client.demands_message_authenticator {
+                Err("no_message_authenticator")
+            } else if by_proxy_state {
+                Err("proxy_state_unsigned")
+            } else {
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// What the packet says about a login.
+fn read_request(packet: &Packet<'_>, client: &KnownClient) -> Result<auth::Request, &'static str> {
+    let username = packet.first_text(AttributeType::USER_NAME).ok_or("no_user_name")?;
+    let hidden = packet.first(AttributeType::USER_PASSWORD).ok_or("no_user_password")?;
+    let clear = password::reveal(hidden, &client.secret, &packet.authenticator)
+        .map_err(|error| error.name())?;
+    let address = |kind| packet.first(kind).and_then(|value| <[u8; 4]>::try_from(value).ok());
+    let remote = match packet.first_text(AttributeType::CALLING_STATION_ID) {
+        Some(station) => station.into(),
+        None => match address(AttributeType::NAS_IP_ADDRESS) {
+            Some(address) => std::net::Ipv4Addr::from(address).to_string().into(),
+            None => Arc::from(""),
+        },
+    };
+    Ok(auth::Request {
+        id: request_id(packet, client),
+        asker: Asker::Client(client.id),
+        client_revision: client.revision,
+        policy: client.policy.clone(),
+        username: username.into(),
+        credential: Zeroizing::new(clear.as_bytes().to_vec()),
+        challenge: packet.first(AttributeType::STATE).map(Into::into),
+        remote,
+        trace: None,
+    })
+}
+
+/// Equal for every copy of a request, whichever node it reaches and through whatever address
+/// translation, and different for every other request: the NAS's authenticator is 128 random bits,
+/// and what it protects is hashed along with it.
+fn request_id(packet: &Packet<'_>, client: &KnownClient) -> RequestId {
+    const IDENTIFYING: [AttributeType; 5] = [
+        AttributeType::USER_NAME,
+        AttributeType::USER_PASSWORD,
+        AttributeType::STATE,
+        AttributeType::NAS_IP_ADDRESS,
+        AttributeType::NAS_IDENTIFIER,
+    ];
+    let mut hash = Sha256::new();
+    hash.update(client.id.0);
+    hash.update([packet.identifier]);
+    hash.update(packet.authenticator);
+    for kind in IDENTIFYING {
+        let value = packet.first(kind).unwrap_or_default();
+        // A length in front keeps two neighbours from being read as two others. It fits: the
+        // protocol's values are no longer than 253 octets.
+        hash.update([kind.0, value.len() as u8]);
+        hash.update(value);
+    }
+    let mut id = [0; 16];
+    id.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+    RequestId(id)
+}
+
+fn build_reply(
+    buffer: &mut Vec<u8>,
+    outcome: &Outcome,
+    packet: &Packet<'_>,
+    client: &KnownClient,
+) -> Result<(), BuildError> {
+    let code = match outcome {
+        Outcome::Accept { .. } => Code::AccessAccept,
+        Outcome::Challenge { .. } => Code::AccessChallenge,
+        Outcome::Reject { .. } => Code::AccessReject,
+    };
+    let mut reply = Reply::start(buffer, code, packet);
+    if let Outcome::Challenge { token, prompt, seconds } = outcome {
+        let seconds = u32::try_from(*seconds).unwrap_or(u32::MAX);
+        reply.attributes.push_text(AttributeType::REPLY_MESSAGE, prompt)?;
+        reply.attributes.push(AttributeType::STATE, token)?;
+        reply.attributes.push_u32(AttributeType::SESSION_TIMEOUT, seconds)?;
+    }
+    reply.sign(&client.secret).map(drop)
+}
