@@ -243,7 +243,7 @@ fn options(config: &Config) -> Options {
 }
 
 /// Refuses a data directory that others may enter.
-fn check_private(path: &Path) -> Result<(), NodeError> {
+pub(crate) fn check_private(path: &Path) -> Result<(), NodeError> {
     let metadata = fs::metadata(path)
         .map_err(|source| NodeError::DataDir { path: path.to_owned(), source })?;
     if metadata.permissions().mode() & 0o077 != 0 {

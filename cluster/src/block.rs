@@ -13,7 +13,6 @@ use openraft::EntryPayload;
 use openraft::entry::RaftEntry as _;
 use openraft::vote::RaftLeaderId;
 use watchword_core::codec::{self, DecodeError, EncodeError};
-use watchword_core::limits::ENTRY_BYTES_MAX;
 
 use crate::logged::Logged;
 use crate::record;
@@ -32,9 +31,11 @@ const BLANK: u8 = 0;
 const COMMAND: u8 = 1;
 const MEMBERSHIP: u8 = 2;
 
-/// No block is longer: room for one entry of the longest kind. The store relies on this bound, see
-/// its segment size.
-pub(crate) const BLOCK_BYTES_MAX: usize = HEADER_BYTES + FRAME_BYTES + ENTRY_BYTES_MAX;
+/// A block is closed before it grows beyond this; an entry that is longer has a block of its own.
+///
+/// sled's cache cannot let go of a page unless it holds several per shard, so its memory is bounded
+/// only while pages are small: blocks of 64 KiB would keep the whole log in memory.
+pub(crate) const BLOCK_BYTES: usize = 65536;
 
 /// What is wrong with a block.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +95,7 @@ impl BlockWriter {
             return Ok(false);
         }
         self.push(entry)?;
-        if self.bytes.len() <= BLOCK_BYTES_MAX {
+        if self.bytes.len() <= BLOCK_BYTES {
             return Ok(true);
         }
         self.bytes.truncate(mark.0);
@@ -269,15 +270,18 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_never_longer_than_its_bound() {
-        let long = "x".repeat(ENTRY_BYTES_MAX / 3);
+    fn a_block_is_closed_when_it_is_full() {
+        let long = "x".repeat(BLOCK_BYTES / 3);
         let mut writer = BlockWriter::start(&command(0, &long)).expect("encodes");
         assert!(writer.add(&command(1, &long)).expect("encodes"));
         assert!(!writer.add(&command(2, &long)).expect("encodes"));
         assert!(!writer.add(&command(9, "")).expect("encodes"), "indexes must be consecutive");
         let (_, block) = writer.finish();
-        assert!(block.len() <= BLOCK_BYTES_MAX);
+        assert!(block.len() <= BLOCK_BYTES);
         assert_eq!(frames(&block).expect("a block").len(), 2);
+        let alone = BlockWriter::start(&command(0, &"x".repeat(2 * BLOCK_BYTES)));
+        let (_, block) = alone.expect("encodes").finish();
+        assert_eq!(frames(&block).expect("a block").len(), 1);
     }
 
     proptest! {

@@ -19,7 +19,7 @@ use crate::runtime::{LogId, TypeConfig};
 use crate::storage::Storage;
 
 /// Records removed in one step.
-const REMOVED_PER_STEP: usize = 128;
+const REMOVED_PER_STEP: usize = 64;
 
 /// A handle to the thread.
 #[derive(Clone)]

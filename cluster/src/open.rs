@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::alias::JoinHandleOf;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::entry::RaftEntry as _;
 use openraft::type_config::TypeConfigExt;
@@ -136,10 +137,10 @@ impl Cluster {
             // No other node can hold a different log, so all of it is committed.
             medium.progress().set_committed(recovered.last);
         }
-        let mut log = LogStore::new(medium.clone(), &recovered);
+        let log = LogStore::new(medium.clone(), &recovered);
         let shelf = Shelf::new(medium.clone(), recovered.snapshot.clone());
         let mut state_machine = StateMachine::new(shelf);
-        bring_up_to_date(&mut state_machine, &mut log, &medium).await.map_err(failed)?;
+        bring_up_to_date(&mut state_machine, &log, &medium).await.map_err(failed)?;
         let view = state_machine.view();
         let raft = Raft::new(node_id, config, Network, log, state_machine)
             .await
@@ -236,23 +237,35 @@ fn first_entry(node_id: NodeId, address: String) -> RaftEntry {
 /// openraft would do the same, in small steps and with a line in its log for each.
 async fn bring_up_to_date(
     state_machine: &mut StateMachine,
-    log: &mut LogStore,
+    log: &LogStore,
     medium: &Medium,
 ) -> io::Result<()> {
     state_machine.restore().await?;
     let end = medium.progress().committed().map_or(0, |committed| committed.index + 1);
-    loop {
-        let from = state_machine.applied().map_or(0, |applied| applied.index + 1);
-        if from >= end {
-            return Ok(());
-        }
-        let to = end.min(from.saturating_add(REPLAYED_AT_ONCE));
-        let entries = log.try_get_log_entries(from..to).await?;
+    let mut from = state_machine.applied().map_or(0, |applied| applied.index + 1);
+    // The store reads and decodes the next entries while these are applied.
+    let mut reading = (from < end).then(|| read_ahead(log, from, end));
+    while let Some(read) = reading.take() {
+        let entries = read.await.map_err(io::Error::other)??;
         if entries.is_empty() {
             return Err(io::Error::other(format!("entry {from} is missing from the log")));
         }
+        from += entries.len() as u64;
+        reading = (from < end).then(|| read_ahead(log, from, end));
         state_machine.replay(&entries);
     }
+    state_machine.publish();
+    Ok(())
+}
+
+fn read_ahead(
+    log: &LogStore,
+    from: u64,
+    end: u64,
+) -> JoinHandleOf<TypeConfig, io::Result<Vec<RaftEntry>>> {
+    let mut log = log.clone();
+    let to = end.min(from.saturating_add(REPLAYED_AT_ONCE));
+    TypeConfig::spawn(async move { log.try_get_log_entries(from..to).await })
 }
 
 fn failed(options: &Options) -> impl Fn(io::Error) -> OpenError + use<> {

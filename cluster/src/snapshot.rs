@@ -14,7 +14,7 @@ use crate::runtime::{Snapshot, SnapshotMeta};
 use crate::storage::CHUNK_BYTES;
 
 /// Pieces written at once: what a login may have to wait for.
-const CHUNKS_PER_REQUEST: usize = 4;
+const CHUNKS_PER_REQUEST: usize = 64;
 
 /// The content of a snapshot, as openraft hands it from one part of this crate to another.
 #[derive(Clone)]
@@ -23,7 +23,17 @@ pub(crate) enum SnapshotData {
     Stored(Shelf, SnapshotRecord),
     /// It came from the leader.
     #[cfg_attr(not(test), expect(dead_code, reason = "no peer can send one yet"))]
-    Received(Vec<u8>),
+    Received(Arc<[u8]>),
+}
+
+impl SnapshotData {
+    /// The encoded state.
+    pub(crate) async fn read(&self) -> io::Result<Arc<[u8]>> {
+        match self {
+            Self::Stored(shelf, record) => shelf.read(record).await.map(Arc::from),
+            Self::Received(bytes) => Ok(bytes.clone()),
+        }
+    }
 }
 
 /// Where this node's snapshot is kept.
@@ -57,24 +67,19 @@ impl Shelf {
         Snapshot { meta, snapshot: SnapshotData::Stored(self.clone(), record) }
     }
 
-    /// The encoded state of a snapshot, after making sure that it lies on this shelf.
-    pub(crate) async fn take(
+    /// Makes sure that a snapshot whose content was read lies on this shelf.
+    pub(crate) async fn keep(
         &self,
         meta: &SnapshotMeta,
-        data: SnapshotData,
-    ) -> io::Result<Vec<u8>> {
-        let bytes = match data {
-            SnapshotData::Stored(shelf, record) => {
-                let bytes = shelf.read(&record).await?;
-                if Arc::ptr_eq(&shelf.current, &self.current) {
-                    return Ok(bytes);
-                }
-                bytes
+        data: &SnapshotData,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        match data {
+            SnapshotData::Stored(shelf, _) if Arc::ptr_eq(&shelf.current, &self.current) => Ok(()),
+            SnapshotData::Stored(..) | SnapshotData::Received(_) => {
+                self.put(meta.clone(), bytes).await.map(drop)
             }
-            SnapshotData::Received(bytes) => bytes,
-        };
-        self.put(meta.clone(), &bytes).await?;
-        Ok(bytes)
+        }
     }
 
     /// Writes a snapshot and puts it in force, unless a newer one is.

@@ -74,7 +74,7 @@ impl StateMachine {
         self.applied
     }
 
-    /// Loads the snapshot in force, if there is one.
+    /// Loads the snapshot in force, if there is one, without publishing it.
     pub(crate) async fn restore(&mut self) -> io::Result<()> {
         match self.shelf.current() {
             Some(snapshot) => self.install(&snapshot.meta, snapshot.snapshot).await,
@@ -82,11 +82,16 @@ impl StateMachine {
         }
     }
 
-    /// Applies entries that nobody waits for.
+    /// Applies entries that nobody waits for, without publishing: while nobody holds an older state,
+    /// the maps are changed in place instead of being copied along every path.
     pub(crate) fn replay(&mut self, entries: &[RaftEntry]) {
         for entry in entries {
             self.apply_one(entry);
         }
+    }
+
+    /// Publishes the state as it is.
+    pub(crate) fn publish(&self) {
         self.view.publish(&self.state, self.applied);
     }
 
@@ -103,13 +108,16 @@ impl StateMachine {
         }
     }
 
+    /// Replaces the state by a snapshot, without publishing it.
     async fn install(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> io::Result<()> {
-        let bytes = self.shelf.take(meta, data).await?;
-        let decoded = TypeConfig::spawn_blocking(move || State::decode(&bytes)).await?;
+        let bytes = data.read().await?;
+        let encoded = bytes.clone();
+        let decoded = TypeConfig::spawn_blocking(move || State::decode(&encoded)).await?;
+        // Only what can be decoded is put in force.
         self.state = decoded.map_err(io::Error::other)?;
+        self.shelf.keep(meta, &data, &bytes).await?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        self.view.publish(&self.state, self.applied);
         Ok(())
     }
 }
@@ -131,7 +139,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let applied = self.apply_one(&entry);
             answers.extend(responder.map(|responder| (responder, applied)));
         }
-        self.view.publish(&self.state, self.applied);
+        self.publish();
         for (responder, applied) in answers {
             responder.send(applied);
         }
@@ -154,7 +162,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
-        self.install(meta, snapshot).await
+        self.install(meta, snapshot).await?;
+        self.publish();
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {

@@ -37,13 +37,13 @@ use crate::sidecar::{Marks, Sidecar, SidecarError};
 
 /// sled keeps up to 17 values in a leaf (20 after a merge) and rewrites the leaf as one item. An item
 /// longer than a quarter of a segment goes into a file of its own, without a sync. A segment of 8 MiB
-/// leaves room for 31 of our longest values.
+/// leaves room for 31 entries of the longest kind.
 const SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 /// sled's page cache. The recent log is cached decoded elsewhere, so this only has to hold the pages
 /// that are being written.
-const CACHE_BYTES: u64 = 8 * 1024 * 1024;
-/// Length of the pieces of a snapshot.
-pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
+const CACHE_BYTES: u64 = 4 * 1024 * 1024;
+/// Length of the pieces of a snapshot; small for the same reason as blocks are.
+pub(crate) const CHUNK_BYTES: usize = 4096;
 /// Read at once when the log is read back.
 const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Memory that decoding a small record may claim.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
+use crate::decision::Decisions;
 use crate::id::{ClientId, DeviceId, RequestId, UserId};
 use crate::limits::DECISION_MS;
 use crate::time::Timestamp;
@@ -132,9 +133,7 @@ pub struct Attempts {
     tail: Arc<Vec<Attempt>>,
     /// Number of the next attempt.
     next: u64,
-    /// Attempts from `oldest_decision` on are in `decisions`.
-    oldest_decision: u64,
-    decisions: RedBlackTreeMapSync<RequestId, u64>,
+    decisions: Decisions,
 }
 
 impl Attempts {
@@ -165,7 +164,7 @@ impl Attempts {
 
     /// The decision on `request`, if one was made in the last [`DECISION_MS`].
     pub fn decision(&self, request: RequestId, now: Timestamp) -> Option<(u64, &Attempt)> {
-        let &number = self.decisions.get(&request)?;
+        let number = self.decisions.find(request)?;
         let attempt = self.get(number)?;
         (now.ms_since(attempt.time) < DECISION_MS).then_some((number, attempt))
     }
@@ -174,11 +173,11 @@ impl Attempts {
     pub(crate) fn record(&mut self, attempt: Attempt, keep: u64) -> u64 {
         let number = self.next;
         let now = attempt.time;
-        self.decisions.insert_mut(attempt.request, number);
+        self.decisions.insert(attempt.request, number);
         self.append(attempt);
         while self.blocks.size() as u64 * BLOCK as u64 > keep {
             let Some((&block, _)) = self.blocks.first() else { break };
-            self.forget_decisions_before((block + 1) * BLOCK as u64);
+            self.decisions.forget_before((block + 1) * BLOCK as u64);
             self.blocks.remove_mut(&block);
         }
         self.forget_expired_decisions(now);
@@ -198,39 +197,29 @@ impl Attempts {
     /// Forgets a few of the expired decisions: two for each that is made, so that the cost of an
     /// entry is bounded and the index still shrinks.
     fn forget_expired_decisions(&mut self, now: Timestamp) {
+        let mut oldest = self.decisions.oldest();
         for _ in 0..2 {
-            let expired = self
-                .get(self.oldest_decision)
-                .is_some_and(|attempt| now.ms_since(attempt.time) >= DECISION_MS);
-            if !expired {
+            let is_expired = |attempt: &Attempt| now.ms_since(attempt.time) >= DECISION_MS;
+            if !self.get(oldest).is_some_and(is_expired) {
                 break;
             }
-            self.forget_decisions_before(self.oldest_decision + 1);
+            oldest += 1;
+        }
+        if oldest > self.decisions.oldest() {
+            self.decisions.forget_before(oldest);
         }
     }
 
-    fn forget_decisions_before(&mut self, number: u64) {
-        while self.oldest_decision < number {
-            if let Some(request) = self.get(self.oldest_decision).map(|attempt| attempt.request)
-                // A request that was decided anew after its first decision expired keeps the new one.
-                && self.decisions.get(&request) == Some(&self.oldest_decision)
-            {
-                self.decisions.remove_mut(&request);
-            }
-            self.oldest_decision += 1;
-        }
-    }
-
-    /// Number of decisions in the index; for metrics and tests.
-    pub fn decisions(&self) -> usize {
-        self.decisions.size()
+    /// Decisions that are remembered.
+    pub fn decisions(&self) -> u64 {
+        self.next - self.decisions.oldest()
     }
 
     /// The record in a form that can be stored.
     pub(crate) fn to_parts(&self) -> AttemptsParts {
         AttemptsParts {
             first: self.first(),
-            oldest_decision: self.oldest_decision,
+            oldest_decision: self.decisions.oldest(),
             attempts: self.iter_from(0).map(|(_, attempt)| attempt.clone()).collect(),
         }
     }
@@ -242,10 +231,11 @@ impl Attempts {
         if !first.is_multiple_of(BLOCK as u64) || !(first..=next).contains(&oldest_decision) {
             return None;
         }
-        let mut record = Self { next: first, oldest_decision, ..Self::default() };
+        let mut record = Self { next: first, ..Self::default() };
+        record.decisions.forget_before(oldest_decision);
         for attempt in attempts {
             if record.next >= oldest_decision {
-                record.decisions.insert_mut(attempt.request, record.next);
+                record.decisions.insert(attempt.request, record.next);
             }
             record.append(attempt);
         }
@@ -288,7 +278,7 @@ mod tests {
         let kept: Vec<u64> = record.iter_from(0).map(|(number, _)| number).collect();
         assert!(kept.len() >= 769 && kept.len() <= 1_000 + 2 * BLOCK, "{}", kept.len());
         assert_eq!(kept, (record.first()..5_000).collect::<Vec<_>>());
-        assert!(record.decisions() <= kept.len());
+        assert!(record.decisions() <= kept.len() as u64);
     }
 
     #[test]

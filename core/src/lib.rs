@@ -16,6 +16,7 @@ pub mod client;
 pub mod codec;
 /// Everything that can be written into the log.
 pub mod command;
+mod decision;
 /// What a user holds: OATH tokens.
 pub mod device;
 /// The pure rules of each factor.

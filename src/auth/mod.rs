@@ -14,9 +14,10 @@ pub use primary::{HashError, PASSWORD_BYTES, PasswordVerifierPool, check_hash, h
 pub use request::{Error, Outcome, Request, Trace};
 pub(crate) use second::generator;
 
+use metrics::counter;
 use second::{ChallengeToken, PasscodeMatch, match_passcode};
 use watchword_cluster::{Cluster, ProposeError};
-use watchword_core::attempt::{Asker, Reason, Verdict};
+use watchword_core::attempt::{Acceptance, Asker, Reason, Verdict};
 use watchword_core::challenge::ChallengeRef;
 use watchword_core::client::{FirstFactor, PasscodeInput, RadiusHabits};
 use watchword_core::command::{Conclude, Decision, Finding, FirstProof, Proof};
@@ -30,8 +31,8 @@ use watchword_core::user::User;
 use watchword_core::{Applied, Command, policy};
 use zeroize::Zeroizing;
 
-use crate::clock;
 use crate::keys::{KeyError, Keyring, Owner};
+use crate::{clock, metrics as names};
 
 /// Examinations of one request before giving up on a state that keeps changing under it.
 const EXAMINATIONS_MAX: usize = 5;
@@ -82,10 +83,9 @@ impl Authenticator {
         for _ in 0..EXAMINATIONS_MAX {
             let state = self.cluster.state();
             let now = clock::now().max(state.time());
-            if let Some((attempt, earlier)) = state.attempts().decision(request.id, now) {
+            if let Some(decision) = decided_before(&state, request, now) {
                 request.note(format_args!("this very request was decided before"));
-                let verdict = earlier.verdict;
-                return Ok(outcome(Decision { verdict, attempt, repeated: true }));
+                return Ok(outcome(decision));
             }
             let conclude = match self.examine(&state, request, now).await? {
                 Examined::Ask(token) => return self.ask(&state, request, &token),
@@ -94,7 +94,10 @@ impl Authenticator {
                 }
             };
             match self.propose(Command::Conclude(conclude)).await? {
-                Applied::Concluded(decision) => return Ok(outcome(decision)),
+                Applied::Concluded(decision) => {
+                    count(&decision);
+                    return Ok(outcome(decision));
+                }
                 // Somebody changed the client, the user or the password meanwhile: look again.
                 Applied::Stale => request.note(format_args!("the state changed; examining anew")),
                 Applied::Nothing | Applied::Done | Applied::Refused(_) => {
@@ -212,7 +215,7 @@ impl Authenticator {
         };
         let ChallengeToken { challenge, first, .. } = token;
         subject.request.note(format_args!("the request answers a challenge"));
-        if challenge.expires <= subject.now {
+        if challenge.expires <= subject.now || !stands(first, subject) {
             let user = Some(subject.id);
             let finding = Finding::Failed(Reason::ChallengeExpired);
             return Ok(Examined::Conclude { user, challenge: Some(challenge), finding });
@@ -302,6 +305,17 @@ impl Authenticator {
 impl Subject<'_> {
     fn key_error(&self, source: KeyError) -> Error {
         Error::Key { username: self.user.name.shared(), source }
+    }
+}
+
+/// Whether a first factor that was shown before a challenge still counts: the password has not been
+/// changed since, or the client still vouches for it.
+fn stands(first: FirstProof, subject: &Subject<'_>) -> bool {
+    match first {
+        FirstProof::Client => subject.request.policy.first_factor == FirstFactor::None,
+        FirstProof::Password { revision } => {
+            subject.user.password.as_ref().is_some_and(|password| password.revision == revision)
+        }
     }
 }
 
@@ -396,6 +410,19 @@ fn proven(
     Examined::Conclude { user, challenge, finding: Finding::Proven { first, second } }
 }
 
+/// What a copy of this request was told, where it pays to look before the examination: it may compare
+/// a password, or end in a challenge although the first copy was decided (by a bypass that it used
+/// up). Any other examination ends in an entry, and `apply` looks itself.
+fn decided_before(state: &State, request: &Request, now: Timestamp) -> Option<Decision> {
+    let compares_password =
+        request.policy.first_factor == FirstFactor::Local && request.challenge.is_none();
+    if !compares_password && !request.credential.is_empty() {
+        return None;
+    }
+    let (attempt, earlier) = state.attempts().decision(request.id, now)?;
+    Some(Decision { verdict: earlier.verdict, attempt, repeated: true })
+}
+
 /// The log entry for a finding. Texts from outside are cut to what the record holds.
 fn concluding(
     request: &Request,
@@ -416,6 +443,20 @@ fn concluding(
         challenge,
         finding,
     }
+}
+
+/// Counts a decision, unless it is an earlier one over again.
+fn count(decision: &Decision) {
+    if decision.repeated {
+        return;
+    }
+    let (verdict, reason) = match decision.verdict {
+        Verdict::Accepted(Acceptance::Passcode(_)) => ("accepted", "passcode".to_owned()),
+        Verdict::Accepted(Acceptance::Bypass) => ("accepted", "one-time bypass".to_owned()),
+        Verdict::Accepted(Acceptance::UnknownUser) => ("accepted", "unknown user".to_owned()),
+        Verdict::Refused(reason) => ("refused", reason.to_string()),
+    };
+    counter!(names::ATTEMPTS, "verdict" => verdict, "reason" => reason).increment(1);
 }
 
 fn outcome(decision: Decision) -> Outcome {

@@ -10,6 +10,7 @@ use super::{Done, Failure, NodeArgs};
 use crate::config::{Config, KeySource};
 use crate::keys::{Keyring, read_private};
 use crate::logging;
+use crate::node::check_private;
 
 #[derive(Args)]
 #[command(after_help = "Example:\n  watchword check --config /etc/watchword/watchword.toml\n\n\
@@ -50,6 +51,7 @@ fn check_data_dir(config: &Config) -> Result<String, String> {
     let path = &config.data_dir;
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {
+            check_private(path).map_err(|error| error.to_string())?;
             tempfile::tempfile_in(path).map_err(|error| format!("cannot write to it: {error}"))?;
             Ok(path.display().to_string())
         }

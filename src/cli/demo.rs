@@ -7,17 +7,20 @@ use std::time::Instant;
 
 use clap::Args;
 use data_encoding::HEXLOWER;
+use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::output::print_line;
 use super::serve::StopSignal;
 use super::{Done, Failure, node_runtime};
 use crate::admin::{Admin, ClientSpec, DeviceKind, DeviceSpec, UserSpec};
 use crate::config::Config;
-use crate::node::{self, Node};
+use crate::node::{self, Node, NodeError};
 use crate::{logging, metrics, random};
 
 const RADIUS_PORT: u16 = 1812;
 const METRICS_PORT: u16 = 7480;
+/// Tries to start before giving up on finding free ports.
+const STARTS_MAX: usize = 5;
 
 #[derive(Args)]
 #[command(after_help = "Example:\n  watchword demo\n\n\
@@ -59,7 +62,7 @@ pub(super) fn run(args: DemoArgs) -> Done {
     node_runtime()?.block_on(async {
         let mut stop = StopSignal::new()?;
         node::init(&config).await?;
-        let node = Node::start(&config, recorder).await?;
+        let node = start(&dir, config, recorder).await?;
         let secret = random_word()?;
         let users = populate(node.admin(), &secret).await?;
         let elapsed = begun.elapsed().as_millis();
@@ -69,6 +72,21 @@ pub(super) fn run(args: DemoArgs) -> Done {
         Ok::<_, Failure>(())
     })?;
     print_line(if temporary.is_some() { "stopped; everything is removed" } else { "stopped" })
+}
+
+/// Starts the node; on other ports, should somebody have taken one just after it was found free.
+async fn start(
+    dir: &Path,
+    mut config: Config,
+    recorder: PrometheusHandle,
+) -> Result<Node, Failure> {
+    for _ in 1..STARTS_MAX {
+        match Node::start(&config, recorder.clone()).await {
+            Err(NodeError::Bind { .. }) => config = write_config(dir)?,
+            started => return Ok(started?),
+        }
+    }
+    Ok(Node::start(&config, recorder).await?)
 }
 
 /// Writes the node's file, with the usual ports where they are free.
@@ -88,8 +106,8 @@ fn write_config(dir: &Path) -> Result<Config, Failure> {
          [metrics]\nlisten = \"127.0.0.1:{metrics}\"\n\n[log]\nlevel = \"warn\"\n"
     );
     let path = dir.join("watchword.toml");
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
     std::io::Write::write_all(&mut file, text.as_bytes())?;
     Ok(Config::read(&path)?)
 }

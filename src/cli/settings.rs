@@ -13,6 +13,7 @@ use crate::admin::{SettingView, SettingsChangeView, SettingsEdit, SettingsView};
 #[derive(Subcommand)]
 pub(super) enum SettingsCommand {
     /// Show every setting with its range and meaning
+    #[command(after_help = "Example:\n  watchword settings show --format json")]
     Show(ShowArgs),
     /// Print one value
     Get(GetArgs),
@@ -23,13 +24,13 @@ pub(super) enum SettingsCommand {
     /// Make the settings what a file says, all or none
     Apply(ApplyArgs),
     /// Show the latest changes
+    #[command(after_help = "Example:\n  watchword settings history --format json")]
     History(ShowArgs),
     /// Make the settings what they were at a revision
     Rollback(RollbackArgs),
 }
 
 #[derive(Args)]
-#[command(after_help = "Example:\n  watchword settings show --format json")]
 pub(super) struct ShowArgs {
     #[command(flatten)]
     node: NodeArgs,

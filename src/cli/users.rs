@@ -20,16 +20,20 @@ pub(super) enum UserCommand {
     /// Change a user
     Edit(EditArgs),
     /// Refuse the user everywhere
+    #[command(after_help = "Example:\n  watchword user disable jo")]
     Disable(NameArgs),
     /// Undo disable
+    #[command(after_help = "Example:\n  watchword user enable jo")]
     Enable(NameArgs),
     /// Refuse the user for a while, with a reason
     Block(BlockArgs),
     /// Lift a block and any lock
+    #[command(after_help = "Example:\n  watchword user unblock jo")]
     Unblock(NameArgs),
     /// Let the user in once without passcode
     Bypass(BypassArgs),
     /// Remove a user and all devices
+    #[command(after_help = "Example:\n  watchword user delete jo")]
     Delete(NameArgs),
     /// Add users from a CSV file
     Import(ImportArgs),

@@ -48,6 +48,7 @@ pub struct Exchanges {
 pub struct Pending {
     client: Arc<KnownClient>,
     datagram: Box<[u8]>,
+    source: SocketAddr,
     is_signed: bool,
     token: InFlight,
     received_ms: u64,
@@ -138,8 +139,15 @@ impl Exchanges {
         let permit = self.in_flight.clone().try_acquire_owned().map_err(|_| "overload")?;
         self.meters.in_flight.increment(1);
         let datagram = packet.bytes().into();
-        let pending =
-            Pending { client, datagram, is_signed, token, received_ms: now_ms, _permit: permit };
+        let pending = Pending {
+            client,
+            datagram,
+            source,
+            is_signed,
+            token,
+            received_ms: now_ms,
+            _permit: permit,
+        };
         Ok(Received::Pending(pending))
     }
 
@@ -176,9 +184,9 @@ impl Exchanges {
     }
 
     async fn try_answer(&self, pending: Pending) -> Result<Arc<[u8]>, &'static str> {
-        let Pending { client, datagram, is_signed, token, .. } = pending;
+        let Pending { client, datagram, source, is_signed, token, .. } = pending;
         let packet = Packet::parse(&datagram).map_err(|error| error.name())?;
-        let request = read_request(&packet, &client)?;
+        let request = read_request(&packet, &client, source)?;
         let outcome = self.authenticator.authenticate(&request).await.map_err(|error| {
             throttle::once_a_second("undecided", |suppressed| {
                 let error = chain(&error);
@@ -246,18 +254,18 @@ fn check_authentic(packet: &Packet<'_>, client: &KnownClient) -> Result<bool, &'
 }
 
 /// What the packet says about a login.
-fn read_request(packet: &Packet<'_>, client: &KnownClient) -> Result<auth::Request, &'static str> {
+fn read_request(
+    packet: &Packet<'_>,
+    client: &KnownClient,
+    source: SocketAddr,
+) -> Result<auth::Request, &'static str> {
     let username = packet.first_text(AttributeType::USER_NAME).ok_or("no_user_name")?;
     let hidden = packet.first(AttributeType::USER_PASSWORD).ok_or("no_user_password")?;
     let clear = password::reveal(hidden, &client.secret, &packet.authenticator)
         .map_err(|error| error.name())?;
-    let address = |kind| packet.first(kind).and_then(|value| <[u8; 4]>::try_from(value).ok());
     let remote = match packet.first_text(AttributeType::CALLING_STATION_ID) {
         Some(station) => station.into(),
-        None => match address(AttributeType::NAS_IP_ADDRESS) {
-            Some(address) => std::net::Ipv4Addr::from(address).to_string().into(),
-            None => Arc::from(""),
-        },
+        None => source.ip().to_canonical().to_string().into(),
     };
     Ok(auth::Request {
         id: request_id(packet, client),

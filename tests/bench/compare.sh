@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Watchword and FreeRADIUS side by side: the same users, the same passcodes, the same load generator.
 #
-#   tests/bench/compare.sh PATH/TO/watchword
+#   tests/bench/compare.sh [PATH/TO/watchword]     otherwise target/release/watchword
 #
 # Each pair of runs takes place within one TOTP time step, one server after the other, which of them
 # first alternating; so each user logs in once per run, and both servers see the machine in the same
@@ -18,12 +18,13 @@
 #   FREERADIUS_THREADS=4
 #   PORTS=28120          the first of three ports on loopback
 set -euo pipefail
-if [ $# -ne 1 ]; then
-    echo "usage: $0 PATH/TO/watchword" >&2
+if [ $# -gt 1 ]; then
+    echo "usage: $0 [PATH/TO/watchword]" >&2
     exit 2
 fi
-watchword=$(realpath "$1")
-cd "$(dirname "$0")"
+here=$(realpath "$(dirname "$0")")
+watchword=$(realpath "${1:-$here/../../target/release/watchword}")
+cd "$here"
 source ./freeradius.sh
 
 pairs=${PAIRS:-5}
@@ -35,8 +36,9 @@ servers=${SERVERS:-freeradius watchword}
 first_port=${PORTS:-28120}
 secret=bench-secret-0123456789
 
+# Watchword reads secrets only from files that nobody else can read.
+umask 077
 dir=$(mktemp -d)
-chmod 700 "$dir"
 watchword_pid=
 stop_all() {
     freeradius_stop

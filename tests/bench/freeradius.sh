@@ -76,13 +76,16 @@ modules {
     }
     totp {
     }
+    expr {
+    }
     always ok {
         rcode = ok
     }
     cache used_passcode {
         driver = "rlm_cache_rbtree"
-        key = "%{User-Name} %{TOTP-Password}"
-        # A passcode is valid for one step of 30 seconds here.
+        # The step and not the passcode, of which one in a million is the same in the next step; %l is
+        # when the request arrived, and rlm_totp accepts the current step only.
+        key = "%{User-Name} %{expr:%l / 30}"
         ttl = 60
         max_entries = 0
         add_stats = no
@@ -98,6 +101,8 @@ server bench {
         type = auth
         ipaddr = 127.0.0.1
         port = $port
+        # The most that Linux grants, so that a burst of 256 does not overflow it.
+        recv_buff = $(cat /proc/sys/net/core/rmem_max)
     }
     authorize {
         files

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod fault;
+mod snapshot;
 mod suite;
 
 use std::fs;

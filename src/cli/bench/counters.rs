@@ -1,8 +1,8 @@
 //! Which passcodes were used, kept beside the users file from one run to the next.
 //!
 //! Without it a second run would offer used passcodes, and a server that rightly refuses them would
-//! look broken. The file names each key by its hash, so that counters of other users, or of users made
-//! anew under the same names, are not mistaken for these.
+//! look broken. The file names each key by its hash, so that counters of other users, or of users
+//! made anew under the same names, are not mistaken for these.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -22,7 +22,8 @@ pub(super) fn path_of(users_file: &Path) -> PathBuf {
     path.into()
 }
 
-/// The first unused counter or time step of each of `users`, as far as `path` or their own file tells.
+/// The first unused counter or time step of each of `users`, as far as `path` or their own file
+/// tells.
 pub(super) fn load(path: &Path, users: &Users) -> Result<Vec<u64>, BenchError> {
     let known = match File::open(path) {
         Ok(file) => read(path, file)?,

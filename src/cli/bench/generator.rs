@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::BenchError;
 use super::interrupt::Interrupt;
-use super::lane::{Lane, Plan, WIDTH_MAX};
+use super::lane::{Authenticators, Lane, Plan, WIDTH_MAX};
 use super::pool::{Login, Pool};
 use super::tally::Tally;
 use super::users::{Moving, Users};
@@ -99,6 +99,12 @@ impl Bench<'_> {
             pool.allow(budget);
             pool.available(self.users.step(now))
         };
+        // As few sockets as one's width allows, and at least one per server.
+        let servers = u32::try_from(self.servers.len()).unwrap_or(u32::MAX).min(in_flight);
+        let lanes = in_flight.div_ceil(WIDTH_MAX).max(servers).max(1);
+        // The system's generator takes a tenth of a second to start, which is none of the server's.
+        let authenticators: Vec<_> =
+            (0..lanes).map(|_| Authenticators::new()).collect::<Result<_, _>>()?;
         let started = Instant::now();
         let warm_until = started + self.warm_up;
         let run = Run {
@@ -111,15 +117,20 @@ impl Bench<'_> {
             is_halted: AtomicBool::new(false),
             replies: AtomicU64::new(0),
         };
-        let tally = self.work(&run, in_flight, started)?;
+        let tally = self.work(&run, in_flight, authenticators)?;
         let end = if time.is_some() { tally.stopped } else { tally.last_reply };
         let measured = end.unwrap_or(warm_until).saturating_duration_since(warm_until);
         let users_short = tally.users_used_up.then(|| self.users_short(&tally, started, available));
         Ok(Outcome { in_flight, tally, measured, users_short })
     }
 
-    fn work(&self, run: &Run<'_>, in_flight: u32, started: Instant) -> Result<Tally, BenchError> {
-        let lanes = self.lanes(run, in_flight)?;
+    fn work(
+        &self,
+        run: &Run<'_>,
+        in_flight: u32,
+        authenticators: Vec<Authenticators>,
+    ) -> Result<Tally, BenchError> {
+        let lanes = self.lanes(run, in_flight, authenticators)?;
         thread::scope(|scope| {
             let (sender, ended) = mpsc::channel::<()>();
             let mut handles = Vec::new();
@@ -139,7 +150,7 @@ impl Bench<'_> {
                 handles.push(spawned.map_err(BenchError::Thread)?);
             }
             drop(sender);
-            self.show_progress(run, in_flight, started, &ended);
+            show_progress(run, in_flight, &ended);
             let mut total = Tally::new();
             for handle in handles {
                 total.merge(&handle.join().map_err(|_| BenchError::ThreadDied)??);
@@ -148,39 +159,23 @@ impl Bench<'_> {
         })
     }
 
-    /// As few sockets as the identifiers allow, at least one per server, and equally wide.
-    fn lanes<'r>(&self, run: &'r Run<'r>, in_flight: u32) -> Result<Vec<Lane<'r>>, BenchError> {
-        let servers = u32::try_from(self.servers.len()).unwrap_or(u32::MAX).min(in_flight);
-        let count = in_flight.div_ceil(WIDTH_MAX).max(servers).max(1);
-        let lane = |(index, &server): (u32, &SocketAddr)| {
-            let width = in_flight / count + u32::from(index < in_flight % count);
-            Lane::new(run, server, width)
-        };
-        (0..count).zip(self.servers.iter().cycle()).map(lane).collect()
-    }
-
-    /// Waits for the lanes to end.
-    fn show_progress(&self, run: &Run<'_>, in_flight: u32, started: Instant, ended: &Receiver<()>) {
-        let mut bar = None;
-        let mut before = (started, 0);
-        while ended.recv_timeout(PROGRESS_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-            let now = Instant::now();
-            if now.duration_since(started) < QUIET {
-                continue;
-            }
-            // Hidden unless standard error is a terminal.
-            let bar = bar.get_or_insert_with(progress_bar);
-            let replies = run.replies.load(Ordering::Relaxed);
-            let rate = rate(replies - before.1, now.duration_since(before.0));
-            bar.set_message(format!(
-                "{in_flight} in flight: {replies} replies, {rate:.0} per second"
-            ));
-            bar.tick();
-            before = (now, replies);
-        }
-        if let Some(bar) = bar {
-            bar.finish_and_clear();
-        }
+    /// One lane per source of authenticators, equally wide.
+    fn lanes<'r>(
+        &self,
+        run: &'r Run<'r>,
+        in_flight: u32,
+        authenticators: Vec<Authenticators>,
+    ) -> Result<Vec<Lane<'r>>, BenchError> {
+        let count = u32::try_from(authenticators.len()).unwrap_or(u32::MAX).max(1);
+        let servers = self.servers.iter().cycle();
+        (0..count)
+            .zip(authenticators)
+            .zip(servers)
+            .map(|((index, authenticators), &server)| {
+                let width = in_flight / count + u32::from(index < in_flight % count);
+                Lane::new(run, server, width, authenticators)
+            })
+            .collect()
     }
 
     /// About how many more users the whole run would have needed, at the rate that was reached.
@@ -198,6 +193,29 @@ impl Bench<'_> {
         };
         // Whoever has used one time step may log in again in the next.
         (planned.min(per_step) - available as f64).max(1.0).ceil() as u64
+    }
+}
+
+/// Waits for the lanes to end.
+fn show_progress(run: &Run<'_>, in_flight: u32, ended: &Receiver<()>) {
+    let started = Instant::now();
+    let mut bar = None;
+    let mut before = (started, 0);
+    while ended.recv_timeout(PROGRESS_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        let now = Instant::now();
+        if now.duration_since(started) < QUIET {
+            continue;
+        }
+        // Hidden unless standard error is a terminal.
+        let bar = bar.get_or_insert_with(progress_bar);
+        let replies = run.replies.load(Ordering::Relaxed);
+        let rate = rate(replies - before.1, now.duration_since(before.0));
+        bar.set_message(format!("{in_flight} in flight: {replies} replies, {rate:.0} per second"));
+        bar.tick();
+        before = (now, replies);
+    }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
     }
 }
 

@@ -1,4 +1,10 @@
-//! One socket with up to 256 logins in flight, as many as RADIUS has identifiers.
+//! One socket with up to 128 logins in flight.
+//!
+//! RADIUS has 256 identifiers per socket (RFC 2865 section 3). Half of them are used at once, for
+//! two reasons, both measured: 256 replies in a burst overflow a socket's receive buffer of the
+//! size that Linux gives (about 200 fit), which would look like the server's loss; and an
+//! identifier that is used again at once meets servers that have sent the reply but not yet cleared
+//! the request away.
 //!
 //! A lane is a thread that blocks in `recv`: a reply wakes it, it starts the next login, and blocks
 //! again. So a login costs one `send` and one `recv`, and the lane costs nothing while the server
@@ -22,8 +28,10 @@ use crate::radius::request::{MessageAuthenticatorRule, Request, SentRequest};
 use crate::radius::secret::Secret;
 use crate::radius::writer::BuildError;
 
+/// Logins in flight on one socket.
+pub(super) const WIDTH_MAX: u32 = 128;
 /// Identifiers of one socket (RFC 2865 section 3).
-pub(super) const WIDTH_MAX: u32 = 256;
+const IDENTIFIERS: usize = 256;
 /// How often a lane looks for what is due, and whether to end.
 const TICK: Duration = Duration::from_millis(10);
 /// How many ended requests an identifier remembers, to tell a late reply from a wrong one.
@@ -89,11 +97,12 @@ enum Judgement {
 }
 
 impl<'a> Lane<'a> {
-    /// A lane to `server` for `width` logins at once, 1 to 256.
+    /// A lane to `server` for `width` logins at once, 1 to 128.
     pub(super) fn new(
         run: &'a Run<'a>,
         server: SocketAddr,
         width: u32,
+        authenticators: Authenticators,
     ) -> Result<Self, BenchError> {
         let width = width.min(WIDTH_MAX) as usize;
         let socket = connect(server).map_err(|source| BenchError::Socket { server, source })?;
@@ -103,9 +112,9 @@ impl<'a> Lane<'a> {
             socket,
             width,
             in_flight: 0,
-            slots: std::iter::repeat_with(Slot::default).take(WIDTH_MAX as usize).collect(),
+            slots: std::iter::repeat_with(Slot::default).take(IDENTIFIERS).collect(),
             free: (0..=u8::MAX).collect(),
-            authenticators: Authenticators::new()?,
+            authenticators,
             next_look: Instant::now(),
             tally: Tally::new(),
         })
@@ -268,7 +277,8 @@ impl Slot {
                 Err(error) => error.name(),
             },
         };
-        // A copy of a request gets a copy of the reply, possibly after the identifier was used again.
+        // A copy of a request gets a copy of the reply, possibly after the identifier was used
+        // again.
         for past in self.past.iter().rev() {
             if let Ok(reply) = past.sent.verify_reply(datagram, secret, rule) {
                 return match past.code {
@@ -342,13 +352,13 @@ fn build(
 
 /// Request Authenticators: SplitMix64 from a random seed.
 ///
-/// A NAS must draw them unpredictably, because they hide passwords from whoever listens. Here they only
-/// have to be unique, in this run and the next, and the system's generator would cost as much as
-/// the rest of the request.
-struct Authenticators(u64);
+/// A NAS must draw them unpredictably, because they hide passwords from whoever listens. Here they
+/// only have to be unique, in this run and the next, and the system's generator would cost as much
+/// as the rest of the request.
+pub(super) struct Authenticators(u64);
 
 impl Authenticators {
-    fn new() -> Result<Self, BenchError> {
+    pub(super) fn new() -> Result<Self, BenchError> {
         Ok(Self(u64::from_be_bytes(crate::random::bytes()?)))
     }
 

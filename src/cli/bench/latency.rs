@@ -1,8 +1,8 @@
 //! A histogram of latencies: log-linear, so that its size is fixed and its error relative.
 //!
 //! Each power of two is cut into 128 equal buckets, and a value is read back as the middle of its
-//! bucket: less than 0.4 % off. Recording is two shifts and an addition, because it happens once per
-//! login on the cores that the server under test needs.
+//! bucket: less than 0.4 % off. Recording is two shifts and an addition, because it happens once
+//! per login on the cores that the server under test needs.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! `watchword bench`: a load generator that checks every reply, and the users to run it with.
 //!
 //! It exists so that figures about Watchword, and about what Watchword is compared with, can be
-//! reproduced by anybody from the shipped binary. It speaks RADIUS to any server, knows nothing about
-//! the cluster, and must never report a throughput that rests on a reply it did not verify.
+//! reproduced by anybody from the shipped binary. It speaks RADIUS to any server, knows nothing
+//! about the cluster, and must never report a throughput that rests on a reply it did not verify.
 
 mod counters;
 mod generator;
@@ -42,9 +42,9 @@ pub struct BenchArgs {
 enum BenchCommand {
     /// Log users in over RADIUS as fast as the server answers
     ///
-    /// Keeps a fixed number of logins in flight. Every login is another user's, with a passcode that
-    /// was never used before, and every reply is verified. Exit status 1 means that a reply was wrong,
-    /// or that a valid passcode was not accepted.
+    /// Keeps a fixed number of logins in flight. Every login is another user's, with a passcode
+    /// that was never used before, and every reply is verified. Exit status 1 means that a reply
+    /// was wrong, or that a valid passcode was not accepted.
     Radius(RadiusArgs),
     /// Write users for benches to standard output
     ///
@@ -87,10 +87,12 @@ struct RadiusArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     requests: Option<u64>,
     /// Time before the measurement; its logins are checked and not measured
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s",
+          value_parser = humantime::parse_duration)]
     warm_up: Duration,
     /// How long to wait for a reply before the same octets are sent again
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s",
+          value_parser = humantime::parse_duration)]
     timeout: Duration,
     /// How often to send a request again before its outcome counts as unknown
     #[arg(long, value_name = "N", default_value_t = 2)]
@@ -107,8 +109,8 @@ struct RadiusArgs {
     reply_message_authenticator: ReplyRule,
     /// Begin each run at the start of a TOTP time step
     ///
-    /// For servers that accept the current step only: a run that is shorter than a step then meets no
-    /// passcode that went stale on its way.
+    /// For servers that accept the current step only: a run that is shorter than a step then meets
+    /// no passcode that went stale on its way.
     #[arg(long)]
     align_step: bool,
     /// How to print the result
@@ -136,8 +138,8 @@ struct UsersArgs {
     /// What their keys derive from
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// `csv` for `watchword user import`, `freeradius` for mods-config/files/authorize, `oathtool` for
-    /// commands that print the passcodes
+    /// `csv` for `watchword user import`, `freeradius` for mods-config/files/authorize, `oathtool`
+    /// for commands that print the passcodes
     #[arg(long, value_name = "FORMAT", default_value = "csv")]
     format: UsersFormat,
 }

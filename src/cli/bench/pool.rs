@@ -36,8 +36,8 @@ impl Pool {
     /// `next` holds the first unused counter or step of each user.
     pub(super) fn new(next: Vec<u64>) -> Self {
         let mut ready: Vec<u32> = (0..u32::try_from(next.len()).unwrap_or(u32::MAX)).collect();
-        // Who has used least comes first. It continues an earlier round, and keeps those in front who
-        // have not used the current time step.
+        // Who has used least comes first. It continues an earlier round, and keeps those in front
+        // who have not used the current time step.
         ready.sort_by_key(|&user| next.get(user as usize).copied());
         Self { ready: ready.into(), next, budget: None }
     }

@@ -135,7 +135,10 @@ fn table(rows: &[Row]) -> String {
         let cells = cells.chain([format!("{:.0}", row.per_second)]);
         table.add_row(cells.chain(latencies.into_iter().map(milliseconds)));
     }
-    table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+    for column in table.column_iter_mut() {
+        column.set_cell_alignment(CellAlignment::Right);
+        column.set_padding((0, 2));
+    }
     table.trim_fmt()
 }
 

@@ -1,8 +1,8 @@
 //! `watchword bench users`: users whose keys anybody can compute.
 //!
 //! The key of user *i* is HMAC-SHA-256(seed, kind, i), cut to the 20 bytes of an HMAC-SHA-1 key. So
-//! two files made with the same seed hold the same users whatever their format, and a server compared
-//! with Watchword is asked for the very same passcodes. These keys protect nothing.
+//! two files made with the same seed hold the same users whatever their format, and a server
+//! compared with Watchword is asked for the very same passcodes. These keys protect nothing.
 
 use std::io::{self, BufWriter, Write};
 

@@ -1,7 +1,7 @@
 //! The users of a bench: who they are, and which passcode is theirs.
 //!
-//! Read with the reader of `watchword user import`, so that one file serves both. Which passcode of a
-//! user comes next is not kept here: see [`super::pool`].
+//! Read with the reader of `watchword user import`, so that one file serves both. Which passcode of
+//! a user comes next is not kept here: see [`super::pool`].
 
 use std::fs::File;
 use std::io::BufReader;
@@ -30,8 +30,8 @@ pub(super) enum Moving {
 pub(super) struct User {
     /// Name as it is sent.
     pub name: Box<str>,
-    /// The device's key. Kept instead of a prepared [`Generator`]: that is ten times as big, and making
-    /// one takes two of the passcode's four hashes.
+    /// The device's key. Kept instead of a prepared [`Generator`]: that is ten times as big, and
+    /// making one takes two of the passcode's four hashes.
     pub key: Zeroizing<Vec<u8>>,
     algorithm: Algorithm,
     digits: u8,

@@ -178,7 +178,7 @@ fn totp_users_log_in_once_per_time_step() {
 }
 
 #[test]
-fn more_than_256_in_flight_take_several_sockets() {
+fn many_in_flight_take_several_sockets() {
     let mut setup = Setup::new("hotp", 600);
     // A burst may overflow the responder's socket.
     setup.plan.retries = 20;
@@ -190,7 +190,7 @@ fn more_than_256_in_flight_take_several_sockets() {
     });
     let tally = setup.run(&server, 600, 1_800).tally;
     assert_eq!((tally.measured.accepts, tally.wrong), (1_800, 0));
-    assert_eq!(ports.lock().expect("lock").len(), 3);
+    assert_eq!(ports.lock().expect("lock").len(), 5);
 }
 
 #[test]
@@ -216,8 +216,8 @@ fn the_ceiling_is_printed() {
     setup.plan.timeout = Duration::from_secs(10);
     let server = Responder::start(SECRET, |_, _| ACCEPT);
     for in_flight in [1, 32, 256] {
-        let outcome = setup.run(&server, in_flight, 20_000);
-        assert_eq!(outcome.tally.measured.accepts, 20_000);
+        let outcome = setup.run(&server, in_flight, 10_000);
+        assert_eq!(outcome.tally.measured.accepts, 10_000);
         let per_second = rate(outcome.tally.replies_in_window, outcome.measured);
         println!("{in_flight} in flight: {per_second:.0} per second");
     }

@@ -1,0 +1,194 @@
+//! Which attempt decided a request: a log-structured index.
+//!
+//! Decisions come in the order of their numbers, are looked up by a request's random id for a minute,
+//! and then all go. A search tree would pay for every entry with a copied path of nodes, because
+//! readers share the old version. Instead the newest entries are an unsorted tail; full tails become
+//! sorted runs, and four runs of one size are merged into one of the next. Runs never change, so
+//! versions share them; a run goes as a whole when its last entry is forgotten.
+//!
+//! ```text
+//!   oldest                                                        newest
+//!   [16384] [16384] [4096] [4096] [1024] [256] [256] [256] [64] tail
+//! ```
+
+use std::sync::Arc;
+
+use crate::id::RequestId;
+
+/// Entries of the tail, and of the smallest run.
+const TAIL: usize = 64;
+/// Runs of one size that become one of the next.
+const FAN_IN: usize = 4;
+/// Longest run: a merge must not hold up `apply` for long.
+const RUN_MAX: usize = TAIL * FAN_IN.pow(4);
+
+type Run = Arc<[(RequestId, u64)]>;
+
+/// The index. A clone shares nearly everything.
+#[derive(Clone, Default)]
+pub(crate) struct Decisions {
+    /// Oldest first. Each is sorted by id, and by number where ids are equal.
+    runs: Vec<Run>,
+    tail: Arc<Vec<(RequestId, u64)>>,
+    /// Numbers below this one are forgotten.
+    oldest: u64,
+}
+
+impl Decisions {
+    /// Number of the latest attempt that decided `request`, unless it is forgotten.
+    pub(crate) fn find(&self, request: RequestId) -> Option<u64> {
+        let in_tail = self.tail.iter().rev().find(|(id, _)| *id == request);
+        let found = match in_tail {
+            Some(&(_, number)) => Some(number),
+            None => self.runs.iter().rev().find_map(|run| find_in(run, request)),
+        };
+        found.filter(|&number| number >= self.oldest)
+    }
+
+    /// Adds an entry; numbers only rise.
+    pub(crate) fn insert(&mut self, request: RequestId, number: u64) {
+        let tail = Arc::make_mut(&mut self.tail);
+        tail.push((request, number));
+        if tail.len() == TAIL {
+            let mut run = std::mem::take(tail);
+            run.sort_unstable();
+            self.runs.push(run.into());
+            self.merge();
+        }
+    }
+
+    /// Forgets every number below `number`.
+    pub(crate) fn forget_before(&mut self, number: u64) {
+        self.oldest = self.oldest.max(number);
+        let oldest = self.oldest;
+        let gone = |run: &Run| run.iter().all(|&(_, number)| number < oldest);
+        // Runs are in order of their numbers, and a look at any entry tells most of them apart.
+        while let Some(run) = self.runs.first() {
+            let kept = run.first().is_some_and(|&(_, number)| number >= oldest) || !gone(run);
+            if kept {
+                break;
+            }
+            self.runs.remove(0);
+        }
+    }
+
+    /// Number below which everything is forgotten.
+    pub(crate) fn oldest(&self) -> u64 {
+        self.oldest
+    }
+
+    fn merge(&mut self) {
+        while let Some(at) = self.runs.len().checked_sub(FAN_IN) {
+            let same = self.runs.get(at..).unwrap_or_default();
+            let length = same.first().map_or(0, |run| run.len());
+            if length >= RUN_MAX || same.iter().any(|run| run.len() != length) {
+                return;
+            }
+            let mut merged = same.concat();
+            // The stable sort finds the sorted runs and merges them in linear time.
+            merged.sort();
+            self.runs.truncate(at);
+            self.runs.push(merged.into());
+        }
+    }
+}
+
+/// The highest number under `request` in one run. Ids are uniformly random, so a guess at the place
+/// lands within a few entries.
+fn find_in(run: &Run, request: RequestId) -> Option<u64> {
+    let prefix = |id: RequestId| {
+        let [a, b, c, d, ..] = id.0;
+        u64::from(u32::from_be_bytes([a, b, c, d]))
+    };
+    let guess = (prefix(request) * run.len() as u64) >> 32;
+    let guess = (guess as usize).min(run.len());
+    let (before, after) = run.split_at_checked(guess)?;
+    // Gallop from the guess to a stretch that must hold the place, then halve it.
+    let is_before = |&(id, _): &(RequestId, u64)| id <= request;
+    let end = if after.first().is_some_and(is_before) {
+        let mut reach = 1;
+        while after.get(reach).is_some_and(is_before) {
+            reach *= 2;
+        }
+        guess + after.get(..reach.min(after.len()))?.partition_point(is_before)
+    } else {
+        let mut reach = 1;
+        let back = |reach: usize| before.len().checked_sub(reach).and_then(|at| before.get(at));
+        while back(reach).is_some_and(|entry| !is_before(entry)) {
+            reach *= 2;
+        }
+        let from = before.len().saturating_sub(reach);
+        from + before.get(from..)?.partition_point(is_before)
+    };
+    let &(id, number) = run.get(end.checked_sub(1)?)?;
+    (id == request).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Spreads small numbers over all ids, as the hash that makes them does.
+    fn id(n: u32) -> RequestId {
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&n.wrapping_mul(0x9e37_79b9).to_be_bytes());
+        RequestId(bytes)
+    }
+
+    #[test]
+    fn a_long_history_is_found_whole_and_costs_few_runs() {
+        let mut index = Decisions::default();
+        for number in 0..100_000u32 {
+            index.insert(id(number), u64::from(number));
+        }
+        assert!(index.runs.len() <= 100_000 / RUN_MAX + 4 * FAN_IN, "{}", index.runs.len());
+        for number in 0..100_000u32 {
+            assert_eq!(index.find(id(number)), Some(u64::from(number)));
+        }
+        assert_eq!(index.find(id(100_000)), None);
+    }
+
+    #[test]
+    fn forgotten_runs_are_dropped() {
+        let mut index = Decisions::default();
+        for number in 0..100_000u32 {
+            index.insert(id(number), u64::from(number));
+            index.forget_before(u64::from(number.saturating_sub(1_000)));
+        }
+        let held: usize = index.runs.iter().map(|run| run.len()).sum();
+        assert!(held < 1_000 + 2 * RUN_MAX, "{held}");
+        assert_eq!(index.find(id(98_000)), None);
+        assert_eq!(index.find(id(99_500)), Some(99_500));
+    }
+
+    proptest! {
+        /// Against a map: few ids, so that they repeat, and ids of any distribution.
+        #[test]
+        fn agrees_with_a_map(
+            steps in prop::collection::vec((any::<u8>(), any::<u8>(), 0..20u64), 1..3_000),
+            spread in any::<bool>(),
+        ) {
+            let mut index = Decisions::default();
+            let mut model = BTreeMap::new();
+            let mut oldest = 0;
+            for (number, (a, b, forget)) in (0u64..).zip(steps) {
+                let request = if spread { id(u32::from(a)) } else { RequestId([b; 16]) };
+                index.insert(request, number);
+                model.insert(request, number);
+                if forget == 0 {
+                    oldest = number.saturating_sub(u64::from(b));
+                    index.forget_before(oldest);
+                }
+                let expected = |id| model.get(&id).copied().filter(|&found| found >= index.oldest());
+                for probe in [request, id(u32::from(b)), RequestId([a; 16])] {
+                    prop_assert_eq!(index.find(probe), expected(probe));
+                }
+            }
+            prop_assert!(index.oldest() >= oldest);
+        }
+    }
+}
