@@ -183,10 +183,9 @@ impl Config {
         let mut config = Self::parse(path, &text)?;
         let base = path.parent().unwrap_or(Path::new(""));
         let KeyConfig { key_file, passphrase_file } = &mut config.key;
-        for file in [Some(&mut config.data_dir), key_file.as_mut(), passphrase_file.as_mut()] {
-            if let Some(file) = file {
-                *file = base.join(&*file);
-            }
+        let files = [Some(&mut config.data_dir), key_file.as_mut(), passphrase_file.as_mut()];
+        for file in files.into_iter().flatten() {
+            *file = base.join(&*file);
         }
         Ok(config)
     }

@@ -12,8 +12,10 @@ use crate::config::{LogConfig, LogFormat};
 /// # Errors
 /// When the level is not a filter.
 pub fn start(config: &LogConfig) -> Result<(), ParseError> {
-    // The consensus library tells its inner life at "info"; that is debugging for us.
-    let filter = EnvFilter::try_new(format!("openraft=warn,{}", config.level))?;
+    // The consensus library tells its inner life at "info", and warns of what it was about to do
+    // whenever it is stopped in order; that is debugging for us.
+    let quiet = "openraft=warn,openraft::raft=error";
+    let filter = EnvFilter::try_new(format!("{quiet},{}", config.level))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// Each login makes and frees a few dozen small objects on several threads.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     watchword::cli::main()

@@ -1,9 +1,9 @@
-//! The names of all metrics, and the process-wide recorder.
+//! The names of what is counted as it happens, and the process-wide recorder.
+//!
+//! What is read off the node at each scrape is named where that is done, in [`crate::https`].
 
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-
-use crate::admin::StatusView;
 
 /// Packets received by the RADIUS front.
 pub const RADIUS_REQUESTS: &str = "watchword_radius_requests_total";
@@ -40,19 +40,4 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_histogram!(RADIUS_SECONDS, Unit::Seconds, "From RADIUS request to reply.");
     describe_counter!(ATTEMPTS, "Decided attempts, by verdict and reason.");
     Ok(recorder)
-}
-
-/// Records what is read off the node at each scrape.
-pub fn record_status(status: &StatusView) {
-    let number = |value: u64| value as f64;
-    gauge!("watchword_ready").set(f64::from(u8::from(status.ready)));
-    gauge!("watchword_is_leader").set(f64::from(u8::from(status.leader == Some(status.node))));
-    gauge!("watchword_failure_tolerance").set(number(status.failure_tolerance as u64));
-    gauge!("watchword_raft_term").set(number(status.term));
-    gauge!("watchword_raft_last_log_index").set(number(status.last_log));
-    gauge!("watchword_raft_applied_index").set(number(status.applied));
-    gauge!("watchword_raft_snapshot_index").set(number(status.snapshot));
-    gauge!("watchword_users").set(number(status.users as u64));
-    gauge!("watchword_devices").set(number(status.devices as u64));
-    gauge!("watchword_clients").set(number(status.clients as u64));
 }

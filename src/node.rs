@@ -145,7 +145,7 @@ impl Node {
             .map_err(bind("RADIUS", String::new()))?;
 
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let admin = Admin::new(cluster.clone(), keys.clone());
+        let admin = Admin::new(cluster.clone(), keys.clone(), stop.clone());
         let authenticator = Authenticator::new(cluster.clone(), keys.clone());
         let exchanges = Arc::new(Exchanges::new(authenticator, keys, &config.radius));
         for listener in radius {

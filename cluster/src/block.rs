@@ -35,7 +35,7 @@ const MEMBERSHIP: u8 = 2;
 ///
 /// sled's cache cannot let go of a page unless it holds several per shard, so its memory is bounded
 /// only while pages are small: blocks of 64 KiB would keep the whole log in memory.
-pub(crate) const BLOCK_BYTES: usize = 65536;
+pub(crate) const BLOCK_BYTES: usize = 4096;
 
 /// What is wrong with a block.
 #[derive(Debug, thiserror::Error)]

@@ -76,7 +76,7 @@ struct Inner {
     medium: medium::Medium,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     node_id: NodeId,
-    in_flight: propose::InFlight,
+    proposer: propose::Proposer,
 }
 
 impl Cluster {

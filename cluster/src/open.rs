@@ -18,7 +18,7 @@ use crate::medium::{Medium, Recovered, Request};
 use crate::memory::MemoryDisk;
 use crate::network::Network;
 use crate::options::{self, Options};
-use crate::propose::InFlight;
+use crate::propose::Proposer;
 use crate::runtime::{Membership, NodeId, Raft, RaftEntry, TypeConfig};
 use crate::snapshot::Shelf;
 use crate::state_machine::StateMachine;
@@ -148,12 +148,12 @@ impl Cluster {
         let patience = options.timing.election_max;
         let cluster = Self {
             inner: Arc::new(Inner {
+                proposer: Proposer::start(raft.clone(), medium.clone()),
                 raft,
                 view,
                 medium,
                 clock: options.clock,
                 node_id,
-                in_flight: InFlight::default(),
             }),
         };
         if sole_voter {

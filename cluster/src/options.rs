@@ -11,9 +11,9 @@ use watchword_core::time::Timestamp;
 use crate::runtime::NodeId;
 use crate::storage::OpenError;
 
-/// Entries between two snapshots. A snapshot costs about as much as it is long, a restart replays
-/// up to this many entries: 100,000 keep both small, see DESIGN.md for the figures.
-pub const SNAPSHOT_AFTER_ENTRIES: u64 = 100_000;
+/// Entries between two snapshots. A snapshot costs about as much CPU as the state is long; a restart
+/// replays up to this many entries. See DESIGN.md for the figures.
+pub const SNAPSHOT_AFTER_ENTRIES: u64 = 400_000;
 /// Entries that stay in the log behind a snapshot, so that a peer that was away for a moment need
 /// not be sent the whole state.
 const LOG_TAIL_ENTRIES: u64 = 10_000;

@@ -1,5 +1,7 @@
 //! Places at which a test may look at, or break, the writing of a group. Nothing in the product.
 
+pub(crate) use imp::Probe;
+
 /// What has just been done to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Step {
@@ -18,10 +20,13 @@ pub(crate) enum Step {
 #[cfg(not(test))]
 mod imp {
     /// Does nothing.
-    #[derive(Default)]
     pub(crate) struct Probe;
 
     impl Probe {
+        pub(crate) fn none() -> Self {
+            Self
+        }
+
         pub(crate) fn after(&self, _: super::Step) -> std::io::Result<()> {
             Ok(())
         }
@@ -36,10 +41,14 @@ mod imp {
     type Look = dyn Fn(super::Step) -> io::Result<()> + Send + Sync;
 
     /// Calls what the test has set.
-    #[derive(Clone, Default)]
+    #[derive(Clone)]
     pub(crate) struct Probe(Option<Arc<Look>>);
 
     impl Probe {
+        pub(crate) fn none() -> Self {
+            Self(None)
+        }
+
         pub(crate) fn new(
             look: impl Fn(super::Step) -> io::Result<()> + Send + Sync + 'static,
         ) -> Self {
@@ -51,5 +60,3 @@ mod imp {
         }
     }
 }
-
-pub(crate) use imp::Probe;

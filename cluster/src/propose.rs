@@ -1,30 +1,37 @@
 //! The only place that proposes.
 //!
-//! A proposal is stamped with the leader's time and encoded on the caller's own task, then handed to
-//! openraft, which takes whatever waits as one batch: one append, one flush, one apply. What is in
-//! flight is bounded by weight; beyond that the newest proposal is refused at once, so that a flood
-//! delays nobody for long.
+//! A proposal is stamped with the leader's time and encoded on the caller's own task, then joins a
+//! queue. One task hands whatever waits there to openraft as one batch, and lets the next batch
+//! gather while [`BATCHES_IN_FLIGHT`] are on their way: under load the batches grow by themselves,
+//! and at rest a proposal waits for nothing. What is in flight is bounded by weight; beyond that the
+//! newest proposal is refused at once, so that a flood delays nobody for long.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::StreamExt;
 use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader};
-use openraft::impls::ProgressResponder;
-use openraft::raft::ClientWriteResult;
+use openraft::raft::WriteResult;
+use openraft::type_config::TypeConfigExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use watchword_core::limits::ENTRY_BYTES_MAX;
 use watchword_core::{Applied, Command, Entry};
 
 use crate::Cluster;
 use crate::logged::Logged;
-use crate::runtime::{NodeId, TypeConfig};
+use crate::medium::Medium;
+use crate::runtime::{NodeId, Raft, TypeConfig};
 
+/// Batches on their way at once. With one, few callers wait for two rounds; without a bound, batches
+/// stay small under load and each costs more.
+const BATCHES_IN_FLIGHT: usize = 16;
 /// What may be in flight, in bytes: some 27,000 logins.
 const IN_FLIGHT_MAX: usize = 32 * 1024 * 1024;
 /// What a proposal weighs beside its bytes.
 const PROPOSAL_OVERHEAD: usize = 1024;
-/// Proposals that [`Cluster::propose_many`] keeps in flight, in number and bytes.
+/// Proposals in one batch, in number and weight.
 const BATCH_MAX: usize = 1024;
-const BATCH_BYTES_MAX: usize = 1024 * 1024;
+const BATCH_WEIGHT_MAX: usize = 2 * 1024 * 1024;
 
 /// Why a proposal was not answered by `apply`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,28 +78,96 @@ pub struct Proposed {
     pub applied: Applied,
 }
 
-/// What is in flight.
-#[derive(Default)]
-pub(crate) struct InFlight(AtomicUsize);
+/// The queue in front of the log.
+pub(crate) struct Proposer {
+    queue: mpsc::UnboundedSender<Waiting>,
+    in_flight: Arc<AtomicUsize>,
+}
 
-impl InFlight {
-    fn enter(&self, weight: usize) -> Result<Ticket<'_>, ProposeError> {
-        let ticket = Ticket { in_flight: self, weight };
-        let before = self.0.fetch_add(weight, Ordering::Relaxed);
+/// A proposal in the queue.
+struct Waiting {
+    logged: Logged,
+    answer: oneshot::Sender<Result<Proposed, ProposeError>>,
+    _ticket: Ticket,
+}
+
+/// Counts a proposal until it is over, also when its caller has given up.
+struct Ticket {
+    in_flight: Arc<AtomicUsize>,
+    weight: usize,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.in_flight.fetch_sub(self.weight, Ordering::Relaxed);
+    }
+}
+
+impl Proposer {
+    /// Starts the task that hands proposals to `raft`. It ends when the queue is gone.
+    pub(crate) fn start(raft: Raft, medium: Medium) -> Self {
+        let (queue, waiting) = mpsc::unbounded_channel();
+        drop(TypeConfig::spawn(hand_over(raft, medium, waiting)));
+        Self { queue, in_flight: Arc::default() }
+    }
+
+    fn enter(&self, weight: usize) -> Result<Ticket, ProposeError> {
+        let ticket = Ticket { in_flight: self.in_flight.clone(), weight };
+        let before = self.in_flight.fetch_add(weight, Ordering::Relaxed);
         if before + weight > IN_FLIGHT_MAX { Err(ProposeError::Overloaded) } else { Ok(ticket) }
     }
 }
 
-/// Given back when the proposal is over, also when its caller has given up.
-struct Ticket<'a> {
-    in_flight: &'a InFlight,
-    weight: usize,
+/// Takes what waits, batch by batch.
+async fn hand_over(raft: Raft, medium: Medium, mut waiting: mpsc::UnboundedReceiver<Waiting>) {
+    let permits = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT));
+    while let Some(first) = waiting.recv().await {
+        // The semaphore is never closed.
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        let mut weight = weight(&first.logged);
+        let mut batch = vec![first];
+        while batch.len() < BATCH_MAX && weight < BATCH_WEIGHT_MAX {
+            let Ok(next) = waiting.try_recv() else { break };
+            weight += self::weight(&next.logged);
+            batch.push(next);
+        }
+        let commands: Vec<_> = batch.iter().map(|one| one.logged.clone()).collect();
+        match raft.client_write_many(commands).await {
+            Ok(results) => drop(TypeConfig::spawn(answer_batch(batch, results, permit))),
+            Err(fatal) => {
+                let reason = stop_reason(&medium, &fatal);
+                for one in batch {
+                    tell(one, Err(ProposeError::Stopped { reason: reason.clone() }));
+                }
+            }
+        }
+    }
 }
 
-impl Drop for Ticket<'_> {
-    fn drop(&mut self) {
-        self.in_flight.0.fetch_sub(self.weight, Ordering::Relaxed);
+/// Passes the results of a batch on as they come.
+async fn answer_batch(
+    batch: Vec<Waiting>,
+    mut results: impl futures::Stream<Item = BatchResult> + Unpin,
+    _permit: OwnedSemaphorePermit,
+) {
+    for one in batch {
+        let result = match results.next().await {
+            Some(Ok(Ok(written))) => {
+                Ok(Proposed { index: written.log_id.index, applied: written.response })
+            }
+            Some(Ok(Err(error))) => Err(refused(error)),
+            // The core drops what it has accepted when it stops: it may be in the log already.
+            Some(Err(_)) | None => Err(ProposeError::OutcomeUnknown),
+        };
+        tell(one, result);
     }
+}
+
+type BatchResult = Result<WriteResult<TypeConfig>, Fatal<TypeConfig>>;
+
+/// Answers. The caller may have given up; the entry is in the log all the same.
+fn tell(one: Waiting, result: Result<Proposed, ProposeError>) {
+    drop(one.answer.send(result));
 }
 
 impl Cluster {
@@ -112,20 +187,13 @@ impl Cluster {
     pub async fn propose_indexed(&self, command: Command) -> Result<Proposed, ProposeError> {
         self.check_running()?;
         let logged = self.stamp(command)?;
-        let _ticket = self.inner.in_flight.enter(weight(&logged))?;
-        let (responder, answer) = ProgressResponder::complete_only();
-        self.inner
-            .raft
-            .client_write_ff(logged, Some(responder))
-            .await
-            .map_err(|fatal| ProposeError::Stopped { reason: self.stop_reason(&fatal) })?;
-        // The core drops what it has accepted when it stops: it may be in the log already.
-        let result: ClientWriteResult<TypeConfig> =
-            answer.await.map_err(|_| ProposeError::OutcomeUnknown)?;
-        match result {
-            Ok(written) => Ok(Proposed { index: written.log_id.index, applied: written.data }),
-            Err(error) => Err(refused(error)),
-        }
+        let proposer = &self.inner.proposer;
+        let _ticket = proposer.enter(weight(&logged))?;
+        let (answer, result) = oneshot::channel();
+        let stopped = || ProposeError::Stopped { reason: "it was shut down".to_owned() };
+        proposer.queue.send(Waiting { logged, answer, _ticket }).map_err(|_| stopped())?;
+        // The task answers everything that it has taken, unless the runtime itself is going down.
+        result.await.map_err(|_| ProposeError::OutcomeUnknown)?
     }
 
     /// Proposes all `commands` in order, in as few appends as possible, and answers in order.
@@ -139,14 +207,14 @@ impl Cluster {
         while commands.peek().is_some() {
             let begun = !all.is_empty();
             let mut batch = Vec::new();
-            let mut bytes = 0;
-            while batch.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX {
+            let mut weight = 0;
+            while batch.len() < BATCH_MAX && weight < BATCH_WEIGHT_MAX {
                 let Some(command) = commands.next() else { break };
                 let logged = self.stamp(command).map_err(|error| partly(error, begun))?;
-                bytes += weight(&logged);
+                weight += self::weight(&logged);
                 batch.push(logged);
             }
-            let applied = self.propose_batch(batch, bytes).await;
+            let applied = self.propose_batch(batch, weight).await;
             all.extend(applied.map_err(|error| partly(error, begun))?);
         }
         Ok(all)
@@ -158,7 +226,7 @@ impl Cluster {
         weight: usize,
     ) -> Result<Vec<Applied>, ProposeError> {
         self.check_running()?;
-        let _ticket = self.inner.in_flight.enter(weight)?;
+        let _ticket = self.inner.proposer.enter(weight)?;
         let mut applied = Vec::with_capacity(batch.len());
         let written = self.inner.raft.client_write_many(batch).await;
         let mut written =
@@ -188,10 +256,15 @@ impl Cluster {
         }
     }
 
-    /// Why openraft has stopped; the store's own words are better than openraft's.
+    /// Why openraft has stopped.
     pub(crate) fn stop_reason(&self, fatal: &Fatal<TypeConfig>) -> String {
-        self.fault().map_or_else(|| fatal.to_string(), str::to_owned)
+        stop_reason(&self.inner.medium, fatal)
     }
+}
+
+/// Why openraft has stopped; the store's own words are better than openraft's.
+fn stop_reason(medium: &Medium, fatal: &Fatal<TypeConfig>) -> String {
+    medium.progress().fault().map_or_else(|| fatal.to_string(), str::to_owned)
 }
 
 fn weight(logged: &Logged) -> usize {

@@ -85,10 +85,10 @@ impl Shelf {
     /// Writes a snapshot and puts it in force, unless a newer one is.
     pub(crate) async fn put(&self, meta: SnapshotMeta, bytes: &[u8]) -> io::Result<Snapshot> {
         let mut generation = self.generation.lock().await;
-        if let Some(current) = self.current() {
-            if current.meta.last_log_id > meta.last_log_id {
-                return Ok(current);
-            }
+        if let Some(current) = self.current()
+            && current.meta.last_log_id > meta.last_log_id
+        {
+            return Ok(current);
         }
         *generation += 1;
         let generation = *generation;

@@ -18,8 +18,10 @@
 //! data_dir/raft/sidecar       see `sidecar`
 //! ```
 
+use std::cmp::Ordering;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use openraft::entry::RaftEntry as _;
@@ -169,7 +171,8 @@ pub(crate) fn create(
     if unfinished.try_exists().map_err(failed)? {
         fs::remove_dir_all(&unfinished).map_err(failed)?;
     }
-    fs::create_dir(&unfinished).map_err(failed)?;
+    // Secrets in it are sealed, but who belongs to the cluster is nobody's business.
+    fs::DirBuilder::new().mode(0o700).create(&unfinished).map_err(failed)?;
     contain(|| fill(&unfinished, node_id, first))
         .unwrap_or_else(|panic| Err(io::Error::other(panic)))
         .map_err(failed)?;
@@ -228,6 +231,11 @@ fn open_checked(
 ) -> Result<(Storage, Recovered), OpenError> {
     let failed = |source| OpenError::Io { dir: dir.to_owned(), source };
     let path = dir.join(DATABASE);
+    // `raft.lock` keeps other processes away: whoever still holds sled's own lock is a worker of a
+    // database that this process has just closed, and lets go in a moment.
+    let file = File::open(path.join("db")).map_err(failed)?;
+    file.lock().map_err(failed)?;
+    file.unlock().map_err(failed)?;
     let db = open_database(&path).map_err(|error| match error {
         sled::Error::Io(source) => failed(source),
         other => damaged("the database", other),
@@ -261,7 +269,6 @@ fn open_checked(
     let marks = Marks { vote: recovered.vote, last: recovered.last };
     check_age(marks, sidecar.marks())?;
 
-    let file = File::open(path.join("db")).map_err(failed)?;
     let storage = Storage {
         db,
         log,
@@ -273,7 +280,7 @@ fn open_checked(
         purged: recovered.purged,
         committed: recovered.committed,
         filling: None,
-        probe: Probe::default(),
+        probe: Probe::none(),
         _lock: lock,
     };
     Ok((storage, recovered))
@@ -358,7 +365,9 @@ fn scan_snapshots(snapshots: &sled::Tree, recovered: &Recovered) -> Result<(), O
 /// Compares the store with what this node has promised.
 fn check_age(found: Marks, promised: Marks) -> Result<(), OpenError> {
     let text = |record: Option<String>| record.unwrap_or_else(|| "none".to_owned());
-    if promised.vote.is_some_and(|vote| found.vote.is_none_or(|found| !(found >= vote))) {
+    let behind =
+        |found: Vote, promised: &Vote| found.partial_cmp(promised).is_none_or(Ordering::is_lt);
+    if promised.vote.is_some_and(|vote| found.vote.is_none_or(|found| behind(found, &vote))) {
         return Err(OpenError::RolledBack {
             record: "vote",
             found: text(found.vote.map(|vote| vote.to_string())),

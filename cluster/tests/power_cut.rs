@@ -1,18 +1,25 @@
-//! Real power cuts: a file system that loses what was not synced, with real journal recovery.
+//! A writer that is killed, and real power cuts: a file system that loses what was not synced, with real journal recovery.
 //!
 //! A writer runs as a process of its own on an ext4 image in memory. Power is cut with ext4's
 //! shutdown ioctl (no flush of the journal), the writer is killed, the image is mounted again, and
 //! every acknowledged proposal must be there. The control does the same to a writer that trusts
 //! sled's own flush with the same layout, and must lose something: otherwise the cuts prove nothing.
 //!
-//! It needs root, losetup, mkfs.ext4 and python3, so it runs only when asked:
+//! The cuts need root, losetup, mkfs.ext4 and python3, so they run only when asked:
 //!
 //! ```text
 //! WATCHWORD_POWER_CUTS=20 cargo test --release -p watchword-cluster --test power_cut -- --nocapture
 //! ```
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "everything here is a test, helpers included"
+)]
+
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -32,6 +39,20 @@ const WRITER_KIND: &str = "WATCHWORD_POWER_CUT_KIND";
 /// `EXT4_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH`: nothing more reaches the device.
 const CUT: &str = "import fcntl, os, struct, sys; \
     fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
+
+#[test]
+fn acknowledged_proposals_survive_a_killed_process() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut total = 0;
+    for round in 0..5 {
+        let mut writer = Writer::start(dir.path(), "store");
+        writer.wait_for(10 + 37 * round);
+        total = writer.kill().expect("it acknowledged something");
+        let found = users_in(dir.path());
+        assert!(found >= total, "round {round}: {total} were acknowledged, {found} are there");
+    }
+    assert!(total > 0);
+}
 
 #[test]
 fn acknowledged_proposals_survive_power_cuts() {
@@ -85,7 +106,7 @@ fn writer_process() {
 
 fn acknowledge(number: u64) {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "ack {number}").and_then(|()| out.flush()).expect("the parent listens");
+    writeln!(out, "ack {number}.").and_then(|()| out.flush()).expect("the parent listens");
 }
 
 fn options(dir: &Path) -> Options {
@@ -127,6 +148,12 @@ async fn write_store(dir: &Path) {
 
 fn write_plain(dir: &Path) {
     let db = open_plain(dir);
+    // The file itself and its names are made durable once, so that what is lost afterwards is lost
+    // for want of a sync after each flush and for nothing else.
+    let parent = dir.parent().expect("a parent");
+    for path in [dir.join("db"), dir.join("conf"), dir.to_owned(), parent.to_owned()] {
+        File::open(path).and_then(|file| file.sync_all()).expect("synced");
+    }
     let mut next = 0u64;
     for group in (1..=20).cycle() {
         db.insert(next.to_be_bytes(), vec![7; 200 * group as usize]).expect("inserted");
@@ -180,7 +207,7 @@ struct Lab {
     device: String,
     mount: PathBuf,
     mounted: bool,
-    writer: Option<Child>,
+    writer: Option<Writer>,
     /// In memory; removed last.
     _dir: tempfile::TempDir,
 }
@@ -213,40 +240,23 @@ impl Lab {
     /// Lets a writer run until it has acknowledged some groups, cuts the power, and brings the file
     /// system back. Gives the last number that was acknowledged.
     fn run_and_cut(&mut self, kind: &str, groups: usize) -> u64 {
-        let mut writer = Command::new(std::env::current_exe().expect("this test"))
-            .args(["writer_process", "--exact", "--nocapture"])
-            .env(WRITER_DIR, self.store())
-            .env(WRITER_KIND, kind)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("a writer");
-        let mut acknowledged = Acknowledged::of(writer.stdout.take().expect("its output"));
-        self.writer = Some(writer);
-        let mut last = 0;
-        for _ in 0..groups {
-            last = acknowledged.next().expect("the writer goes on");
-        }
+        let writer = self.writer.insert(Writer::start(&self.store(), kind));
+        writer.wait_for(groups);
         run("python3", &["-c", CUT, text(&self.mount)]);
-        self.kill_writer();
         // What it said before the cut counts; afterwards its syncs fail and it says nothing.
-        last = acknowledged.last().unwrap_or(last);
+        let last = writer.kill().expect("it acknowledged something");
+        self.writer = None;
         run("umount", &[text(&self.mount)]);
         self.mounted = false;
         self.mount();
         last
     }
-
-    fn kill_writer(&mut self) {
-        if let Some(mut writer) = self.writer.take() {
-            writer.kill().and_then(|()| writer.wait()).expect("the writer ends");
-        }
-    }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        self.kill_writer();
+        // It keeps the file system busy.
+        self.writer = None;
         if self.mounted {
             run("umount", &[text(&self.mount)]);
         }
@@ -254,26 +264,57 @@ impl Drop for Lab {
     }
 }
 
-/// The numbers that a writer acknowledges.
-struct Acknowledged(std::io::Lines<BufReader<ChildStdout>>);
+/// A writer in a process of its own. It ends with this value.
+struct Writer {
+    process: Child,
+    output: Lines<BufReader<ChildStdout>>,
+    last: Option<u64>,
+}
 
-impl Acknowledged {
-    fn of(output: ChildStdout) -> Self {
-        Self(BufReader::new(output).lines())
+impl Writer {
+    fn start(dir: &Path, kind: &str) -> Self {
+        let mut process = Command::new(std::env::current_exe().expect("this test"))
+            .args(["writer_process", "--exact", "--nocapture"])
+            .env(WRITER_DIR, dir)
+            .env(WRITER_KIND, kind)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a writer");
+        let output = BufReader::new(process.stdout.take().expect("its output")).lines();
+        Self { process, output, last: None }
+    }
+
+    /// Reads until so many groups were acknowledged.
+    fn wait_for(&mut self, groups: usize) {
+        for _ in 0..groups {
+            assert!(self.read_one(), "the writer has ended");
+        }
+    }
+
+    /// Kills the process and gives the last number that it acknowledged.
+    fn kill(&mut self) -> Option<u64> {
+        self.process.kill().and_then(|()| self.process.wait()).expect("it ends");
+        while self.read_one() {}
+        self.last
+    }
+
+    fn read_one(&mut self) -> bool {
+        while let Some(Ok(line)) = self.output.next() {
+            // The test runner's own words may stand in front. A killed writer may leave half a line.
+            let number = line.split_once("ack ").and_then(|(_, number)| number.strip_suffix('.'));
+            if let Some(number) = number {
+                self.last = Some(number.parse().expect("a number"));
+                return true;
+            }
+        }
+        false
     }
 }
 
-impl Iterator for Acknowledged {
-    type Item = u64;
-
-    fn next(&mut self) -> Option<u64> {
-        loop {
-            // The test runner's own words may stand in front.
-            let line = self.0.next()?.ok()?;
-            if let Some((_, number)) = line.split_once("ack ") {
-                return number.parse().ok();
-            }
-        }
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.process.kill().and_then(|()| self.process.wait()).expect("it ends");
     }
 }
 

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use rpds::RedBlackTreeMapSync;
-use serde::{Deserialize, Serialize};
+use serde::ser::{SerializeSeq, SerializeStruct};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::decision::Decisions;
 use crate::id::{ClientId, DeviceId, RequestId, UserId};
@@ -215,16 +216,7 @@ impl Attempts {
         self.next - self.decisions.oldest()
     }
 
-    /// The record in a form that can be stored.
-    pub(crate) fn to_parts(&self) -> AttemptsParts {
-        AttemptsParts {
-            first: self.first(),
-            oldest_decision: self.decisions.oldest(),
-            attempts: self.iter_from(0).map(|(_, attempt)| attempt.clone()).collect(),
-        }
-    }
-
-    /// The inverse of [`Self::to_parts`]; `None` when the parts contradict each other.
+    /// The record that [`AttemptsRef`] wrote; `None` when the parts contradict each other.
     pub(crate) fn from_parts(parts: AttemptsParts) -> Option<Self> {
         let AttemptsParts { first, oldest_decision, attempts } = parts;
         let next = first.checked_add(attempts.len() as u64)?;
@@ -243,8 +235,35 @@ impl Attempts {
     }
 }
 
-/// [`Attempts`] as stored in a snapshot.
-#[derive(Serialize, Deserialize)]
+/// [`Attempts`] as written into a snapshot: what [`AttemptsParts`] reads.
+pub(crate) struct AttemptsRef<'a>(pub(crate) &'a Attempts);
+
+impl Serialize for AttemptsRef<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut parts = serializer.serialize_struct("AttemptsParts", 3)?;
+        parts.serialize_field("first", &self.0.first())?;
+        parts.serialize_field("oldest_decision", &self.0.decisions.oldest())?;
+        parts.serialize_field("attempts", &AttemptsInOrder(self.0))?;
+        parts.end()
+    }
+}
+
+struct AttemptsInOrder<'a>(&'a Attempts);
+
+impl Serialize for AttemptsInOrder<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Attempts { blocks, tail, .. } = self.0;
+        let kept = blocks.size() * BLOCK + tail.len();
+        let mut sequence = serializer.serialize_seq(Some(kept))?;
+        for attempt in blocks.values().chain([tail]).flat_map(|block| block.iter()) {
+            sequence.serialize_element(attempt)?;
+        }
+        sequence.end()
+    }
+}
+
+/// [`Attempts`] as read from a snapshot.
+#[derive(Deserialize)]
 pub(crate) struct AttemptsParts {
     first: u64,
     oldest_decision: u64,
@@ -314,12 +333,14 @@ mod tests {
     }
 
     #[test]
-    fn parts_restore_the_same_record() {
+    fn the_stored_form_restores_the_same_record() {
         let mut record = Attempts::default();
         for number in 0..1_500 {
             record.record(attempt(number, number * 100), 700);
         }
-        let copy = Attempts::from_parts(record.to_parts()).expect("consistent parts");
+        let bytes = crate::codec::encode(&AttemptsRef(&record)).expect("encodes");
+        let parts = crate::codec::decode_in_proportion(&bytes).expect("decodes");
+        let copy = Attempts::from_parts(parts).expect("consistent parts");
         assert_eq!((copy.first(), copy.next()), (record.first(), record.next()));
         assert_eq!(copy.decisions(), record.decisions());
         assert!(copy.iter_from(0).eq(record.iter_from(0)));

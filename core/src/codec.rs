@@ -36,12 +36,17 @@ pub enum DecodeError {
 /// # Errors
 /// When a part of it cannot be encoded (a sequence of unknown length, for one).
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodeError> {
-    let mut bytes = vec![FORMAT];
+    let mut bytes = Vec::new();
     encode_into(value, &mut bytes)?;
     Ok(bytes)
 }
 
-fn encode_into<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
+/// Encodes `value` behind what `bytes` hold.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_into<T: Serialize>(value: &T, bytes: &mut Vec<u8>) -> Result<(), EncodeError> {
+    bytes.push(FORMAT);
     bincode::serde::encode_into_std_write(value, bytes, bincode::config::standard())
         .map(drop)
         .map_err(EncodeError)
@@ -77,11 +82,15 @@ pub fn decode_in_proportion<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Deco
     const HUGE: usize = 128 << 30;
     // The limit is a constant of the type, hence the steps. No type here takes more than 32 times
     // the memory of its encoding.
-    match bytes.len().saturating_mul(32) {
-        ..=SMALL => decode::<T, SMALL>(bytes),
-        ..=MIDDLE => decode::<T, MIDDLE>(bytes),
-        ..=LARGE => decode::<T, LARGE>(bytes),
-        _ => decode::<T, HUGE>(bytes),
+    let limit = bytes.len().saturating_mul(32);
+    if limit <= SMALL {
+        decode::<T, SMALL>(bytes)
+    } else if limit <= MIDDLE {
+        decode::<T, MIDDLE>(bytes)
+    } else if limit <= LARGE {
+        decode::<T, LARGE>(bytes)
+    } else {
+        decode::<T, HUGE>(bytes)
     }
 }
 

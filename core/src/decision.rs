@@ -22,13 +22,23 @@ const FAN_IN: usize = 4;
 /// Longest run: a merge must not hold up `apply` for long.
 const RUN_MAX: usize = TAIL * FAN_IN.pow(4);
 
-type Run = Arc<[(RequestId, u64)]>;
+/// Entries that share a bucket of a run on average.
+const PER_BUCKET: usize = 8;
+
+/// Entries sorted by id, and by number where ids are equal, with an index of where each bucket of
+/// ids begins. Starts are 16 bits wide: no run is longer than [`RUN_MAX`].
+#[derive(Clone)]
+struct Run {
+    entries: Arc<[(RequestId, u64)]>,
+    starts: Arc<[u16]>,
+    bits: u32,
+}
 
 /// The index. A clone shares nearly everything.
 #[derive(Clone, Default)]
 pub(crate) struct Decisions {
-    /// Oldest first. Each is sorted by id, and by number where ids are equal.
-    runs: Vec<Run>,
+    /// Oldest first.
+    runs: Arc<Vec<Run>>,
     tail: Arc<Vec<(RequestId, u64)>>,
     /// Numbers below this one are forgotten.
     oldest: u64,
@@ -40,7 +50,7 @@ impl Decisions {
         let in_tail = self.tail.iter().rev().find(|(id, _)| *id == request);
         let found = match in_tail {
             Some(&(_, number)) => Some(number),
-            None => self.runs.iter().rev().find_map(|run| find_in(run, request)),
+            None => self.runs.iter().rev().find_map(|run| run.find(request)),
         };
         found.filter(|&number| number >= self.oldest)
     }
@@ -50,10 +60,10 @@ impl Decisions {
         let tail = Arc::make_mut(&mut self.tail);
         tail.push((request, number));
         if tail.len() == TAIL {
-            let mut run = std::mem::take(tail);
-            run.sort_unstable();
-            self.runs.push(run.into());
-            self.merge();
+            let run = Run::new(std::mem::take(tail));
+            let runs = Arc::make_mut(&mut self.runs);
+            runs.push(run);
+            merge(runs);
         }
     }
 
@@ -61,14 +71,10 @@ impl Decisions {
     pub(crate) fn forget_before(&mut self, number: u64) {
         self.oldest = self.oldest.max(number);
         let oldest = self.oldest;
-        let gone = |run: &Run| run.iter().all(|&(_, number)| number < oldest);
-        // Runs are in order of their numbers, and a look at any entry tells most of them apart.
-        while let Some(run) = self.runs.first() {
-            let kept = run.first().is_some_and(|&(_, number)| number >= oldest) || !gone(run);
-            if kept {
-                break;
-            }
-            self.runs.remove(0);
+        // The usual answer comes from the first entry that is looked at.
+        let is_kept = |run: &Run| run.entries.iter().any(|&(_, number)| number >= oldest);
+        while self.runs.first().is_some_and(|run| !is_kept(run)) {
+            Arc::make_mut(&mut self.runs).remove(0);
         }
     }
 
@@ -76,52 +82,56 @@ impl Decisions {
     pub(crate) fn oldest(&self) -> u64 {
         self.oldest
     }
+}
 
-    fn merge(&mut self) {
-        while let Some(at) = self.runs.len().checked_sub(FAN_IN) {
-            let same = self.runs.get(at..).unwrap_or_default();
-            let length = same.first().map_or(0, |run| run.len());
-            if length >= RUN_MAX || same.iter().any(|run| run.len() != length) {
-                return;
-            }
-            let mut merged = same.concat();
-            // The stable sort finds the sorted runs and merges them in linear time.
-            merged.sort();
-            self.runs.truncate(at);
-            self.runs.push(merged.into());
+/// Merges runs of one size as long as there are enough.
+fn merge(runs: &mut Vec<Run>) {
+    while let Some(at) = runs.len().checked_sub(FAN_IN) {
+        let same = runs.get(at..).unwrap_or_default();
+        let length = same.first().map_or(0, |run| run.entries.len());
+        if length >= RUN_MAX || same.iter().any(|run| run.entries.len() != length) {
+            return;
         }
+        let merged = same.iter().flat_map(|run| run.entries.iter().copied()).collect();
+        runs.truncate(at);
+        runs.push(Run::new(merged));
     }
 }
 
-/// The highest number under `request` in one run. Ids are uniformly random, so a guess at the place
-/// lands within a few entries.
-fn find_in(run: &Run, request: RequestId) -> Option<u64> {
-    let prefix = |id: RequestId| {
-        let [a, b, c, d, ..] = id.0;
-        u64::from(u32::from_be_bytes([a, b, c, d]))
-    };
-    let guess = (prefix(request) * run.len() as u64) >> 32;
-    let guess = (guess as usize).min(run.len());
-    let (before, after) = run.split_at_checked(guess)?;
-    // Gallop from the guess to a stretch that must hold the place, then halve it.
-    let is_before = |&(id, _): &(RequestId, u64)| id <= request;
-    let end = if after.first().is_some_and(is_before) {
-        let mut reach = 1;
-        while after.get(reach).is_some_and(is_before) {
-            reach *= 2;
+impl Run {
+    fn new(mut entries: Vec<(RequestId, u64)>) -> Self {
+        // The stable sort finds sorted stretches and merges them in linear time.
+        entries.sort();
+        let bits = (entries.len() / PER_BUCKET).max(1).ilog2();
+        let mut starts = vec![0u16; (1 << bits) + 1];
+        for &(id, _) in &entries {
+            if let Some(next) = starts.get_mut(bucket(id, bits) + 1) {
+                *next += 1;
+            }
         }
-        guess + after.get(..reach.min(after.len()))?.partition_point(is_before)
-    } else {
-        let mut reach = 1;
-        let back = |reach: usize| before.len().checked_sub(reach).and_then(|at| before.get(at));
-        while back(reach).is_some_and(|entry| !is_before(entry)) {
-            reach *= 2;
+        let mut sum = 0;
+        for start in &mut starts {
+            sum += *start;
+            *start = sum;
         }
-        let from = before.len().saturating_sub(reach);
-        from + before.get(from..)?.partition_point(is_before)
-    };
-    let &(id, number) = run.get(end.checked_sub(1)?)?;
-    (id == request).then_some(number)
+        Self { entries: entries.into(), starts: starts.into(), bits }
+    }
+
+    /// The highest number under `request`.
+    fn find(&self, request: RequestId) -> Option<u64> {
+        let at = bucket(request, self.bits);
+        let (&from, &to) = (self.starts.get(at)?, self.starts.get(at + 1)?);
+        let candidates = self.entries.get(usize::from(from)..usize::from(to))?;
+        let found = candidates.iter().rev().find(|(id, _)| *id == request);
+        found.map(|&(_, number)| number)
+    }
+}
+
+/// The first `bits` bits of an id, which is uniformly random.
+fn bucket(id: RequestId, bits: u32) -> usize {
+    let [a, b, c, d, ..] = id.0;
+    let prefix = u64::from(u32::from_be_bytes([a, b, c, d]));
+    (prefix >> (32 - bits)) as usize
 }
 
 #[cfg(test)]
@@ -159,7 +169,7 @@ mod tests {
             index.insert(id(number), u64::from(number));
             index.forget_before(u64::from(number.saturating_sub(1_000)));
         }
-        let held: usize = index.runs.iter().map(|run| run.len()).sum();
+        let held: usize = index.runs.iter().map(|run| run.entries.len()).sum();
         assert!(held < 1_000 + 2 * RUN_MAX, "{held}");
         assert_eq!(index.find(id(98_000)), None);
         assert_eq!(index.find(id(99_500)), Some(99_500));

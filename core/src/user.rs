@@ -10,7 +10,8 @@ use crate::name::UserName;
 use crate::sealed::Sealed;
 use crate::time::Timestamp;
 
-/// One user. A change yields a new value; texts are shared with the old one.
+/// One user. A change yields a new value; texts are shared with the old one. What few users have is
+/// boxed, because there are many users.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// Canonical name; unique.
@@ -24,9 +25,9 @@ pub struct User {
     /// What the user holds, in order of enrolment.
     pub devices: Arc<[DeviceId]>,
     /// A block in force, perhaps one that has expired.
-    pub block: Option<Block>,
+    pub block: Option<Box<Block>>,
     /// A bypass that has been granted and not yet used, perhaps one that has expired.
-    pub bypass: Option<Bypass>,
+    pub bypass: Option<Box<Bypass>>,
     /// Failed passwords.
     pub password_lockout: Lockout,
     /// Failed passcodes.
@@ -84,12 +85,12 @@ pub struct Bypass {
 impl User {
     /// The block in force at `now`.
     pub fn block_at(&self, now: Timestamp) -> Option<&Block> {
-        self.block.as_ref().filter(|block| block.until.is_none_or(|until| until > now))
+        self.block.as_deref().filter(|block| block.until.is_none_or(|until| until > now))
     }
 
     /// The bypass in force at `now`.
     pub fn bypass_at(&self, now: Timestamp) -> Option<&Bypass> {
-        self.bypass.as_ref().filter(|bypass| bypass.until > now)
+        self.bypass.as_deref().filter(|bypass| bypass.until > now)
     }
 }
 

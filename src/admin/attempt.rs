@@ -70,10 +70,11 @@ impl Admin {
             if !page.attempts.is_empty() || !waits {
                 return Ok(page);
             }
-            match tokio::time::timeout_at(deadline, changes.changed()).await {
-                Ok(Ok(())) => {}
+            let changed = self.stop.run_until_cancelled(changes.changed());
+            match tokio::time::timeout_at(deadline, changed).await {
+                Ok(Some(Ok(()))) => {}
                 // The time is up, or the node stops: an empty page says so.
-                Ok(Err(_)) | Err(_) => return Ok(page),
+                Ok(Some(Err(_)) | None) | Err(_) => return Ok(page),
             }
         }
     }

@@ -25,6 +25,7 @@ pub use status::StatusView;
 pub use test_login::{TestLogin, TestReport};
 pub use user::{BlockSpec, BypassSpec, UserEdit, UserSpec, UserView, UsersPage};
 
+use tokio_util::sync::CancellationToken;
 use watchword_cluster::{Cluster, ProposeError, ReadError};
 use watchword_core::id::UserId;
 use watchword_core::name::{NameError, UserName};
@@ -43,6 +44,7 @@ pub struct Admin {
     cluster: Cluster,
     keys: Arc<Keyring>,
     authenticator: Authenticator,
+    stop: CancellationToken,
 }
 
 /// Why something was not done. Nothing was changed, except where the outcome is unknown.
@@ -89,10 +91,11 @@ pub enum AdminError {
 }
 
 impl Admin {
-    /// Administration of the cluster that this replica belongs to.
-    pub fn new(cluster: Cluster, keys: Arc<Keyring>) -> Self {
+    /// Administration of the cluster that this replica belongs to. Who waits for something to happen
+    /// waits until `stop` at most.
+    pub fn new(cluster: Cluster, keys: Arc<Keyring>, stop: CancellationToken) -> Self {
         let authenticator = Authenticator::new(cluster.clone(), keys.clone());
-        Self { cluster, keys, authenticator }
+        Self { cluster, keys, authenticator, stop }
     }
 
     async fn propose(&self, command: Command) -> Result<(), AdminError> {

@@ -3,7 +3,6 @@
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use clap::Args;
 use data_encoding::HEXLOWER;
@@ -15,7 +14,7 @@ use super::{Done, Failure, node_runtime};
 use crate::admin::{Admin, ClientSpec, DeviceKind, DeviceSpec, UserSpec};
 use crate::config::Config;
 use crate::node::{self, Node, NodeError};
-use crate::{logging, metrics, random};
+use crate::{clock, logging, metrics, random};
 
 const RADIUS_PORT: u16 = 1812;
 const METRICS_PORT: u16 = 7480;
@@ -40,7 +39,7 @@ struct DemoUser {
 }
 
 pub(super) fn run(args: DemoArgs) -> Done {
-    let begun = Instant::now();
+    let begun_ms = clock::monotonic_ms();
     // Removed when it goes out of scope, however this function ends.
     let temporary = match &args.dir {
         None => Some(tempfile::Builder::new().prefix("watchword-demo-").tempdir()?),
@@ -65,7 +64,7 @@ pub(super) fn run(args: DemoArgs) -> Done {
         let node = start(&dir, config, recorder).await?;
         let secret = random_word()?;
         let users = populate(node.admin(), &secret).await?;
-        let elapsed = begun.elapsed().as_millis();
+        let elapsed = clock::monotonic_ms().saturating_sub(begun_ms);
         print_line(&explain(&node, &dir, &secret, &users, elapsed)?)?;
         stop.received().await;
         node.stop().await?;
@@ -145,7 +144,7 @@ fn explain(
     dir: &Path,
     secret: &str,
     [alice, bob]: &[DemoUser; 2],
-    elapsed_ms: u128,
+    elapsed_ms: u64,
 ) -> Result<String, Failure> {
     let radius =
         node.radius_addresses().first().ok_or_else(|| Failure::new("no RADIUS address"))?;

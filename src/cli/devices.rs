@@ -1,5 +1,7 @@
 //! `device …`.
 
+use std::io::IsTerminal;
+
 use clap::{Args, Subcommand, ValueEnum};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
@@ -148,13 +150,24 @@ fn add(args: AddArgs) -> Done {
     if args.format.format == Format::Json {
         return print_line(&serde_json::to_string_pretty(&enrolled)?);
     }
-    let code = QrCode::new(enrolled.uri.as_bytes())
-        .map(|code| code.render::<Dense1x2>().build())
-        .unwrap_or_else(|error| format!("(no QR code: {error})"));
+    let code = qr_code(&enrolled.uri);
     print_line(&format!(
         "device {}\n{}\n{code}\nThe key is shown this once.",
         enrolled.device.id, enrolled.uri
     ))
+}
+
+/// The URI as a QR code, dark on light whatever the terminal's colours are: many cameras do not read
+/// the inverse.
+fn qr_code(uri: &str) -> String {
+    let code = match QrCode::new(uri.as_bytes()) {
+        Ok(code) => code.render::<Dense1x2>().build(),
+        Err(error) => return format!("(no QR code: {error})"),
+    };
+    if !std::io::stdout().is_terminal() {
+        return code;
+    }
+    code.lines().map(|line| format!("\x1b[30;107m{line}\x1b[0m\n")).collect()
 }
 
 fn list(args: &ListArgs) -> Done {

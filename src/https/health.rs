@@ -8,10 +8,10 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::admin::Admin;
-use crate::metrics;
+use crate::admin::{Admin, StatusView};
 
 #[derive(Clone)]
 struct Parts {
@@ -29,7 +29,7 @@ pub fn router(admin: Admin, recorder: PrometheusHandle) -> Router {
 }
 
 async fn render(State(parts): State<Parts>) -> impl IntoResponse {
-    metrics::record_status(&parts.admin.status());
+    record_status(&parts.admin.status());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], parts.recorder.render())
 }
 
@@ -40,4 +40,19 @@ async fn ready(State(parts): State<Parts>) -> (StatusCode, String) {
         (false, Some(fault)) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {fault}\n")),
         (false, None) => (StatusCode::SERVICE_UNAVAILABLE, "not ready: no leader\n".to_owned()),
     }
+}
+
+/// Records what is read off the node at each scrape.
+fn record_status(status: &StatusView) {
+    let number = |value: u64| value as f64;
+    gauge!("watchword_ready").set(f64::from(u8::from(status.ready)));
+    gauge!("watchword_is_leader").set(f64::from(u8::from(status.leader == Some(status.node))));
+    gauge!("watchword_failure_tolerance").set(number(status.failure_tolerance as u64));
+    gauge!("watchword_raft_term").set(number(status.term));
+    gauge!("watchword_raft_last_log_index").set(number(status.last_log));
+    gauge!("watchword_raft_applied_index").set(number(status.applied));
+    gauge!("watchword_raft_snapshot_index").set(number(status.snapshot));
+    gauge!("watchword_users").set(number(status.users as u64));
+    gauge!("watchword_devices").set(number(status.devices as u64));
+    gauge!("watchword_clients").set(number(status.clients as u64));
 }

@@ -243,6 +243,6 @@ mod tests {
         assert_eq!(answers(Code::AccessRequest), [2, 3, 11]);
         assert_eq!(answers(Code::StatusServer), [2, 5]);
         assert_eq!(answers(Code::AccountingRequest), [5]);
-        assert_eq!(answers(Code::AccessAccept), []);
+        assert!(answers(Code::AccessAccept).is_empty());
     }
 }

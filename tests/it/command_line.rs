@@ -316,3 +316,62 @@ fn the_logs_are_lines_for_people_unless_json_is_asked_for() {
         (line.contains(" INFO ") && line.contains("node started radius=[127.0.0.1:")).then_some(())
     });
 }
+
+/// The command lines of the README that call the program, each as its words.
+fn lines_of_the_readme() -> Vec<Vec<String>> {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+    let text = text.expect("there is a README");
+    let mut found = Vec::new();
+    for line in text.lines() {
+        // Inline code stands between backquotes, a line of a block begins with the command.
+        for piece in line.split('`') {
+            let piece = piece.trim_start_matches("cargo run --release -- ");
+            if let Some(rest) = piece.strip_prefix("watchword ") {
+                let rest = rest.split(['#', '|', '>', ';']).next().unwrap_or(rest);
+                found.push(rest.split_whitespace().map(str::to_owned).collect());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn what_the_readme_tells_to_type_exists() {
+    let lines = lines_of_the_readme();
+    assert!(lines.len() >= 15, "{lines:?}");
+    for line in lines {
+        let (mut path, mut names) = (Vec::new(), subcommands(&[]).1);
+        for word in &line {
+            if !names.contains(word) {
+                break;
+            }
+            path.push(word.clone());
+            names = subcommands(&path).1;
+        }
+        assert!(!path.is_empty(), "{line:?} is no command");
+        let (help, _) = subcommands(&path);
+        for flag in line.iter().filter(|word| word.starts_with("--") && *word != "--help") {
+            assert!(help.contains(flag.as_str()), "{line:?}: {path:?} knows no {flag}");
+        }
+    }
+}
+
+#[test]
+fn the_readme_lists_what_the_file_may_hold() {
+    let directory = Directory::new();
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+    let text = text.expect("there is a README");
+    // A key that does not exist is answered by those that do.
+    for section in ["key", "radius", "metrics", "log", "raft"] {
+        directory.write_file("watchword.toml", &format!("[{section}]\nno_such_key = 1\n"));
+        let said = directory.cli(&["check"]).refused();
+        let known: Vec<&str> = said.split('`').skip(3).step_by(2).collect();
+        assert!(!known.is_empty(), "{said}");
+        for key in known {
+            let line = text.lines().find(|line| {
+                line.contains(&format!("`[{section}]")) && { line.contains(&format!("{key}`")) }
+            });
+            assert!(line.is_some(), "the README does not tell of [{section}] {key}");
+        }
+    }
+}

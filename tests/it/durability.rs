@@ -87,7 +87,7 @@ fn requests_under_way_are_answered_before_the_end() {
     let sent: Vec<_> =
         (0..8).map(|_| nas.sealed(&Question::login("jo", "correct horse"))).collect();
     sent.iter().for_each(|sent| nas.send(&sent.bytes));
-    node.wait_for_sample("watchword_radius_requests_total", 8);
+    nas.wait_for_turn();
     drop(node.stop());
     for answer in nas.receive_all(&sent) {
         assert_eq!(answer.code, Code::AccessChallenge);

@@ -142,12 +142,12 @@ pub(super) fn block(
 ) -> Result<(), Refusal> {
     check_text(reason, true, Text::Reason)?;
     let user = state.users.get_mut(&id).ok_or(Refusal::UserUnknown)?;
-    user.block = Some(Block {
+    user.block = Some(Box::new(Block {
         reason: reason.clone(),
         by: by.clone(),
         since: at.now,
         until: for_ms.map(|ms| at.now.plus_ms(ms)),
-    });
+    }));
     Ok(())
 }
 
@@ -169,12 +169,12 @@ pub(super) fn grant_bypass(
 ) -> Result<(), Refusal> {
     check_text(reason, true, Text::Reason)?;
     let user = state.users.get_mut(&id).ok_or(Refusal::UserUnknown)?;
-    user.bypass = Some(Bypass {
+    user.bypass = Some(Box::new(Bypass {
         reason: reason.clone(),
         by: by.clone(),
         until: at.now.plus_ms(for_ms),
         revision: at.index,
-    });
+    }));
     Ok(())
 }
 
@@ -187,5 +187,14 @@ fn checked_profile(profile: &Profile) -> Result<Profile, Refusal> {
     let mut groups = profile.groups.to_vec();
     groups.sort_unstable();
     groups.dedup();
-    Ok(Profile { groups: groups.into(), ..profile.clone() })
+    Ok(Profile {
+        full_name: compact(&profile.full_name),
+        mail: compact(&profile.mail),
+        groups: if groups.is_empty() { Arc::default() } else { groups.into() },
+    })
+}
+
+/// The text; all empty ones are one, which takes no memory.
+fn compact(text: &Arc<str>) -> Arc<str> {
+    if text.is_empty() { Arc::default() } else { text.clone() }
 }

@@ -48,7 +48,9 @@ impl Directory {
     /// The same after `init`.
     pub(crate) fn initialised() -> Self {
         let directory = Self::new();
-        directory.cli(&["init"]).done();
+        let made = directory.cli(&["init"]);
+        assert!(made.stderr.is_empty(), "nothing to warn of: {made}");
+        made.done();
         directory
     }
 

@@ -82,8 +82,8 @@ impl Process {
 
     /// Sends a signal by its name, such as `TERM`.
     pub(crate) fn signal(&self, signal: &str) {
-        let (signal, id) = (format!("-{signal}"), self.child.id().to_string());
-        let sent = Command::new("kill").args([signal, id]).status().expect("kill runs");
+        let kill = format!("kill -{signal} {}", self.child.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status().expect("sh runs");
         assert!(sent.success(), "{} cannot be signalled", self.name);
     }
 

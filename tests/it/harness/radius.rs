@@ -3,6 +3,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
 
 use watchword::radius::attribute::AttributeType;
 use watchword::radius::packet::Code;
@@ -11,6 +12,9 @@ use watchword::radius::secret::Secret;
 use watchword::random;
 
 use super::{DEADLINE, Node, SECRET};
+
+/// After how long without a datagram a NAS sends its request again.
+const RETRANSMISSION: Duration = Duration::from_millis(50);
 
 /// One NAS: a socket and a shared secret.
 pub(crate) struct Nas {
@@ -154,6 +158,38 @@ impl Nas {
         let sent = self.sealed(question);
         self.send(&sent.bytes);
         self.receive(&sent)
+    }
+
+    /// Waits until the node has taken in all that was sent to it so far by anybody: it answers a
+    /// Status-Server in its turn.
+    pub(crate) fn wait_for_turn(&mut self) {
+        let status = self.sealed(&Question::status());
+        let other = UdpSocket::bind((self.socket.local_addr().expect("bound").ip(), 0));
+        let other = other.expect("a port");
+        other.set_read_timeout(Some(DEADLINE)).expect("a timeout is set");
+        other.send_to(&status.bytes, self.server).expect("the datagram is sent");
+        other.recv(&mut [0; 4096]).expect("an answer comes");
+    }
+
+    /// Sends `sent` again and again, as a NAS does, until it is answered; whatever else was answered
+    /// on the way is passed over.
+    pub(crate) fn ask_again(&self, sent: &Sent) -> Answer {
+        let begun = Instant::now();
+        self.socket.set_read_timeout(Some(RETRANSMISSION)).expect("a timeout is set");
+        let mut buffer = [0; 4096];
+        let answer = loop {
+            assert!(begun.elapsed() < DEADLINE, "no answer, however often it is asked for");
+            // Nothing has come for a while: it is time to send it again.
+            let Ok(length) = self.socket.recv(&mut buffer) else {
+                self.send(&sent.bytes);
+                continue;
+            };
+            if buffer[1] == sent.expected.identifier {
+                break self.verified(sent, &buffer[..length]);
+            }
+        };
+        self.socket.set_read_timeout(Some(DEADLINE)).expect("a timeout is set");
+        answer
     }
 
     /// Asks all questions at once; the answers are in the order of the questions.
