@@ -1,7 +1,7 @@
 //! What the node says over HTTP: administration, metrics and health.
 //!
 //! Handlers translate and decide nothing: each calls one function of [`crate::admin`] and maps its
-//! error in [`error`].
+//! error in `error.rs`.
 
 mod api;
 mod error;
