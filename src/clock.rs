@@ -1,7 +1,7 @@
 //! The only reader of the operating system's clocks.
 //!
 //! Everything else gets time as a value: the replicated state from the entries, caches from
-//! [`monotonic_ms`].
+//! [`monotonic`].
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -17,7 +17,12 @@ pub fn now() -> Timestamp {
     Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Milliseconds of a clock that never jumps, since some moment early in this process.
-pub fn monotonic_ms() -> u64 {
-    u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX)
+/// A clock that never jumps: the time since some moment early in this process.
+pub fn monotonic() -> Duration {
+    START.elapsed()
+}
+
+/// Whole milliseconds of a reading of [`monotonic`].
+pub fn in_ms(reading: Duration) -> u64 {
+    u64::try_from(reading.as_millis()).unwrap_or(u64::MAX)
 }

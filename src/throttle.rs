@@ -15,7 +15,7 @@ struct Cause {
 /// Calls `log` with the number of calls left out since the last one, unless it was called for this
 /// `cause` within the last second.
 pub fn once_a_second(cause: &'static str, log: impl FnOnce(u64)) {
-    if let Some(suppressed) = admit(cause, clock::monotonic_ms()) {
+    if let Some(suppressed) = admit(cause, clock::in_ms(clock::monotonic())) {
         log(suppressed);
     }
 }

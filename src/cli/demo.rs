@@ -39,7 +39,7 @@ struct DemoUser {
 }
 
 pub(super) fn run(args: DemoArgs) -> Done {
-    let begun_ms = clock::monotonic_ms();
+    let begun = clock::monotonic();
     // Removed when it goes out of scope, however this function ends.
     let temporary = match &args.dir {
         None => Some(tempfile::Builder::new().prefix("watchword-demo-").tempdir()?),
@@ -64,7 +64,7 @@ pub(super) fn run(args: DemoArgs) -> Done {
         let node = start(&dir, config, recorder).await?;
         let secret = random_word()?;
         let users = populate(node.admin(), &secret).await?;
-        let elapsed = clock::monotonic_ms().saturating_sub(begun_ms);
+        let elapsed = clock::in_ms(clock::monotonic().saturating_sub(begun));
         print_line(&explain(&node, &dir, &secret, &users, elapsed)?)?;
         stop.received().await;
         node.stop().await?;

@@ -12,6 +12,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use sha2::{Digest, Sha256};
@@ -51,7 +52,8 @@ pub struct Pending {
     source: SocketAddr,
     is_signed: bool,
     token: InFlight,
-    received_ms: u64,
+    /// On the clock that never jumps.
+    received: Duration,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -98,10 +100,7 @@ impl Exchanges {
         match self.try_receive(datagram, source, listener) {
             Ok(received) => received,
             Err(cause) => {
-                counter!(names::RADIUS_DROPPED, "cause" => cause).increment(1);
-                throttle::once_a_second(cause, |suppressed| {
-                    tracing::warn!(%source, cause, suppressed, "RADIUS packet dropped");
-                });
+                report_drop(cause, source);
                 Received::Dropped
             }
         }
@@ -122,9 +121,9 @@ impl Exchanges {
             Code::StatusServer => return self.answer_status(&packet, &client),
             _ => return Err("unsupported_code"),
         }
-        let now_ms = clock::monotonic_ms();
+        let received = clock::monotonic();
         let key = RequestKey::new(listener, source, &packet);
-        let token = match self.duplicates.begin(&key, now_ms) {
+        let token = match self.duplicates.begin(&key, clock::in_ms(received)) {
             Lookup::New(token) => token,
             Lookup::Join => {
                 self.meters.joined.increment(1);
@@ -139,15 +138,8 @@ impl Exchanges {
         let permit = self.in_flight.clone().try_acquire_owned().map_err(|_| "overload")?;
         self.meters.in_flight.increment(1);
         let datagram = packet.bytes().into();
-        let pending = Pending {
-            client,
-            datagram,
-            source,
-            is_signed,
-            token,
-            received_ms: now_ms,
-            _permit: permit,
-        };
+        let pending =
+            Pending { client, datagram, source, is_signed, token, received, _permit: permit };
         Ok(Received::Pending(pending))
     }
 
@@ -169,18 +161,11 @@ impl Exchanges {
 
     /// Authenticates and builds the reply. `None`: no answer is given.
     pub async fn answer(&self, pending: Pending) -> Option<Arc<[u8]>> {
-        let received_ms = pending.received_ms;
+        let (source, received) = (pending.source, pending.received);
         let reply = self.try_answer(pending).await;
         self.meters.in_flight.decrement(1);
-        let elapsed_ms = clock::monotonic_ms().saturating_sub(received_ms);
-        self.meters.seconds.record(std::time::Duration::from_millis(elapsed_ms));
-        match reply {
-            Ok(reply) => Some(reply),
-            Err(cause) => {
-                counter!(names::RADIUS_DROPPED, "cause" => cause).increment(1);
-                None
-            }
-        }
+        self.meters.seconds.record(clock::monotonic().saturating_sub(received));
+        reply.map_err(|cause| report_drop(cause, source)).ok()
     }
 
     async fn try_answer(&self, pending: Pending) -> Result<Arc<[u8]>, &'static str> {
@@ -188,7 +173,7 @@ impl Exchanges {
         let packet = Packet::parse(&datagram).map_err(|error| error.name())?;
         let request = read_request(&packet, &client, source)?;
         let outcome = self.authenticator.authenticate(&request).await.map_err(|error| {
-            throttle::once_a_second("undecided", |suppressed| {
+            throttle::once_a_second("login", |suppressed| {
                 let error = chain(&error);
                 tracing::error!(client = %client.name, error, suppressed, "login not decided");
             });
@@ -198,7 +183,7 @@ impl Exchanges {
         let mut buffer = Vec::new();
         build_reply(&mut buffer, &outcome, &packet, &client).map_err(|_| "reply_too_long")?;
         let reply: Arc<[u8]> = buffer.into();
-        token.answer(reply.clone(), clock::monotonic_ms());
+        token.answer(reply.clone(), clock::in_ms(clock::monotonic()));
         Ok(reply)
     }
 
@@ -229,6 +214,14 @@ impl Exchanges {
             tracing::warn!(client = %client.name, %error, "the client's habits were not recorded");
         }
     }
+}
+
+/// Counts a packet that gets no answer under its cause, and logs it now and then.
+fn report_drop(cause: &'static str, source: SocketAddr) {
+    counter!(names::RADIUS_DROPPED, "cause" => cause).increment(1);
+    throttle::once_a_second(cause, |suppressed| {
+        tracing::warn!(%source, cause, suppressed, "RADIUS packet dropped");
+    });
 }
 
 /// Checks that the packet may be believed; returns whether it is signed.
