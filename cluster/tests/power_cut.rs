@@ -18,6 +18,9 @@
     reason = "everything here is a test, helpers included"
 )]
 
+mod common;
+
+use common::add_user;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::panic::{self, AssertUnwindSafe};
@@ -26,11 +29,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 use watchword_cluster::{Cluster, Options};
-use watchword_core::command::NewUser;
-use watchword_core::id::UserId;
 use watchword_core::name::UserName;
 use watchword_core::time::Timestamp;
-use watchword_core::user::Profile;
 
 const CUTS: &str = "WATCHWORD_POWER_CUTS";
 const WRITER_DIR: &str = "WATCHWORD_POWER_CUT_DIR";
@@ -113,19 +113,6 @@ fn options(dir: &Path) -> Options {
     // Small, so that snapshots and purges fall between the cuts.
     let clock = Arc::new(|| Timestamp(1_700_000_000_000));
     Options { snapshot_after_entries: 400, ..Options::new(dir, 1, clock) }
-}
-
-fn add_user(number: u64) -> watchword_core::Command {
-    let mut id = [0; 16];
-    id[8..].copy_from_slice(&number.to_be_bytes());
-    watchword_core::Command::AddUser(Box::new(NewUser {
-        id: UserId(id),
-        name: UserName::canonical(&format!("user-{number}")).expect("a name"),
-        profile: Profile::default(),
-        password: None,
-        enabled: true,
-        devices: Vec::new(),
-    }))
 }
 
 #[tokio::main]

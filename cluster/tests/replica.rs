@@ -7,6 +7,9 @@
     reason = "everything here is a test, helpers included"
 )]
 
+mod common;
+
+use common::add_user;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,26 +18,10 @@ use std::time::Duration;
 use watchword_cluster::{
     Cluster, Content, MemoryDisk, OpenError, Options, ProposeError, Role, dump,
 };
-use watchword_core::command::NewUser;
 use watchword_core::id::UserId;
 use watchword_core::limits::ENTRY_BYTES_MAX;
-use watchword_core::name::UserName;
 use watchword_core::time::Timestamp;
-use watchword_core::user::Profile;
 use watchword_core::{Applied, Command, Refusal, State};
-
-fn add_user(number: u64) -> Command {
-    let mut id = [0; 16];
-    id[8..].copy_from_slice(&number.to_be_bytes());
-    Command::AddUser(Box::new(NewUser {
-        id: UserId(id),
-        name: UserName::canonical(&format!("user-{number}")).expect("a name"),
-        profile: Profile::default(),
-        password: None,
-        enabled: true,
-        devices: Vec::new(),
-    }))
-}
 
 fn options(dir: &Path) -> Options {
     Options::new(dir, 1, Arc::new(|| Timestamp(1_700_000_000_000)))

@@ -246,7 +246,7 @@ fn the_longest_records_stay_in_the_database_file() {
     let reason = "x".repeat(watchword_core::limits::ENTRY_BYTES_MAX - 64);
     for index in 0..120 {
         let command = Command::BlockUser {
-            user: UserId([1; 16]),
+            user: watchword_core::id::UserId([1; 16]),
             reason: reason.as_str().into(),
             by: "test".into(),
             for_ms: None,

@@ -1,5 +1,8 @@
 //! Tests that break the store, or look at it between two steps of a write.
 
+#[path = "../../tests/common/mod.rs"]
+mod common;
+
 mod crash;
 mod damage;
 mod fault;
@@ -12,12 +15,10 @@ use std::sync::Arc;
 
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry as _;
-use watchword_core::command::NewUser;
-use watchword_core::id::UserId;
-use watchword_core::name::UserName;
 use watchword_core::time::Timestamp;
-use watchword_core::user::Profile;
 use watchword_core::{Command, Entry};
+
+use common::add_user;
 
 use crate::block::log_id;
 use crate::disk::Disk;
@@ -27,20 +28,6 @@ use crate::probe::Probe;
 use crate::runtime::RaftEntry;
 use crate::storage::{self, OpenError};
 use crate::{Cluster, Options};
-
-/// Adds the user with this number.
-fn add_user(number: u64) -> Command {
-    let mut id = [0; 16];
-    id[8..].copy_from_slice(&number.to_be_bytes());
-    Command::AddUser(Box::new(NewUser {
-        id: UserId(id),
-        name: UserName::canonical(&format!("user-{number}")).expect("a name"),
-        profile: Profile::default(),
-        password: None,
-        enabled: true,
-        devices: Vec::new(),
-    }))
-}
 
 /// A log entry that adds the user whose number is its index.
 fn entry(term: u64, index: u64) -> RaftEntry {
