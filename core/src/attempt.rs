@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use rpds::RedBlackTreeMapSync;
 use serde::ser::{SerializeSeq, SerializeStruct};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::decision::Decisions;
 use crate::id::{ClientId, DeviceId, RequestId, UserId};
 use crate::limits::DECISION_MS;
+use crate::map::OrdMap;
 use crate::time::Timestamp;
 
 /// One decided attempt.
@@ -129,7 +129,7 @@ const BLOCK: usize = 256;
 #[derive(Clone, Default)]
 pub struct Attempts {
     /// Full blocks by number; block `n` holds attempts `n * BLOCK ..`.
-    blocks: RedBlackTreeMapSync<u64, Arc<Vec<Attempt>>>,
+    blocks: OrdMap<u64, Arc<Vec<Attempt>>>,
     /// The block being filled.
     tail: Arc<Vec<Attempt>>,
     /// Number of the next attempt.
@@ -176,10 +176,10 @@ impl Attempts {
         let now = attempt.time;
         self.decisions.insert(attempt.request, number);
         self.append(attempt);
-        while self.blocks.size() as u64 * BLOCK as u64 > keep {
+        while self.blocks.len() as u64 * BLOCK as u64 > keep {
             let Some((&block, _)) = self.blocks.first() else { break };
             self.decisions.forget_before((block + 1) * BLOCK as u64);
-            self.blocks.remove_mut(&block);
+            self.blocks.remove(&block);
         }
         self.forget_expired_decisions(now);
         number
@@ -191,7 +191,7 @@ impl Attempts {
         self.next += 1;
         if tail.len() == BLOCK {
             let full = std::mem::take(&mut self.tail);
-            self.blocks.insert_mut((self.next - 1) / BLOCK as u64, full);
+            self.blocks.insert((self.next - 1) / BLOCK as u64, full);
         }
     }
 
@@ -253,9 +253,11 @@ struct AttemptsInOrder<'a>(&'a Attempts);
 impl Serialize for AttemptsInOrder<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Attempts { blocks, tail, .. } = self.0;
-        let kept = blocks.size() * BLOCK + tail.len();
+        let kept = blocks.len() * BLOCK + tail.len();
         let mut sequence = serializer.serialize_seq(Some(kept))?;
-        for attempt in blocks.values().chain([tail]).flat_map(|block| block.iter()) {
+        for attempt in
+            blocks.iter().map(|(_, block)| block).chain([tail]).flat_map(|block| block.iter())
+        {
             sequence.serialize_element(attempt)?;
         }
         sequence.end()

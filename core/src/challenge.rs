@@ -3,11 +3,11 @@
 //! Asking needs no log entry: the question travels in a sealed, expiring token that any node can
 //! open. What the log records is that a challenge has been answered, so that it cannot be again.
 
-use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
 use crate::id::ChallengeId;
 use crate::limits::CHALLENGES_MAX;
+use crate::map::OrdMap;
 use crate::time::Timestamp;
 
 /// A challenge as it is named in an answer.
@@ -22,7 +22,7 @@ pub struct ChallengeRef {
 /// The challenges that have been answered and have not yet expired.
 #[derive(Clone, Default)]
 pub struct AnsweredChallenges {
-    by_expiry: RedBlackTreeMapSync<(Timestamp, ChallengeId), ()>,
+    by_expiry: OrdMap<(Timestamp, ChallengeId), ()>,
 }
 
 impl AnsweredChallenges {
@@ -33,18 +33,18 @@ impl AnsweredChallenges {
 
     /// Records the answer to `challenge` and forgets what has expired at `now`.
     pub(crate) fn record(&mut self, challenge: ChallengeRef, now: Timestamp) {
-        self.by_expiry.insert_mut((challenge.expires, challenge.id), ());
+        self.by_expiry.insert((challenge.expires, challenge.id), ());
         while let Some(&oldest) = self.by_expiry.first().map(|(key, ())| key) {
-            if oldest.0 > now && self.by_expiry.size() <= CHALLENGES_MAX {
+            if oldest.0 > now && self.by_expiry.len() <= CHALLENGES_MAX {
                 break;
             }
-            self.by_expiry.remove_mut(&oldest);
+            self.by_expiry.remove(&oldest);
         }
     }
 
     /// All of them, the first to expire first.
     pub fn iter(&self) -> impl Iterator<Item = ChallengeRef> {
-        self.by_expiry.keys().map(|&(expires, id)| ChallengeRef { id, expires })
+        self.by_expiry.iter().map(|(&(expires, id), ())| ChallengeRef { id, expires })
     }
 
     pub(crate) fn from_records(records: Vec<ChallengeRef>) -> Self {

@@ -27,6 +27,7 @@ pub mod id;
 pub mod limits;
 /// When too many failures lock a user out.
 pub mod lockout;
+mod map;
 /// Canonical user names.
 pub mod name;
 /// What is required of this user at this client.

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{CHALLENGE_MS_MAX, SETTING_HISTORY_MAX, TEXT_BYTES_MAX};
 use crate::lockout::Limits;
+use crate::map::OrdMap;
 use crate::time::Timestamp;
 
 /// One row of the table.
@@ -207,7 +207,7 @@ impl Setting {
 /// The replicated values and how they came to be.
 #[derive(Clone, Default)]
 pub struct Settings {
-    values: RedBlackTreeMapSync<Arc<str>, Value>,
+    values: OrdMap<Arc<str>, Value>,
     history: Arc<Vec<SettingsChange>>,
 }
 
@@ -288,11 +288,10 @@ impl Settings {
     ) {
         let mut made = Vec::with_capacity(changes.len());
         for (key, value) in changes {
-            let before = self.values.get(key).cloned();
-            match value {
-                Some(value) => self.values.insert_mut(key.clone(), value.clone()),
-                None => _ = self.values.remove_mut(key),
-            }
+            let before = match value {
+                Some(value) => self.values.insert(key.clone(), value.clone()),
+                None => self.values.remove(key),
+            };
             made.push((key.clone(), before, value.clone()));
         }
         let history = Arc::make_mut(&mut self.history);

@@ -4,7 +4,8 @@
 //! can be derived (the index of names, the index of decisions) is not written. The bytes are the
 //! unit of the snapshot, and their digest is how nodes compare states.
 
-use rpds::RedBlackTreeMapSync;
+use std::sync::Arc;
+
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -14,6 +15,7 @@ use crate::client::Client;
 use crate::codec::{self, DecodeError, EncodeError};
 use crate::device::Device;
 use crate::id::{ClientId, DeviceId, UserId};
+use crate::map::OrdMap;
 use crate::settings::{Settings, SettingsParts};
 use crate::state::State;
 use crate::time::Timestamp;
@@ -35,9 +37,9 @@ pub enum SnapshotError {
 struct SnapshotV1 {
     time: Timestamp,
     feature_level: u32,
-    users: Vec<(UserId, User)>,
-    devices: Vec<(DeviceId, Device)>,
-    clients: Vec<(ClientId, Client)>,
+    users: Vec<(UserId, Arc<User>)>,
+    devices: Vec<(DeviceId, Arc<Device>)>,
+    clients: Vec<(ClientId, Arc<Client>)>,
     clients_revision: u64,
     settings: SettingsParts,
     answered_challenges: Vec<ChallengeRef>,
@@ -50,9 +52,9 @@ struct SnapshotV1 {
 struct SnapshotV1Ref<'a> {
     time: Timestamp,
     feature_level: u32,
-    users: Pairs<'a, UserId, User>,
-    devices: Pairs<'a, DeviceId, Device>,
-    clients: Pairs<'a, ClientId, Client>,
+    users: Pairs<'a, UserId, Arc<User>>,
+    devices: Pairs<'a, DeviceId, Arc<Device>>,
+    clients: Pairs<'a, ClientId, Arc<Client>>,
     clients_revision: u64,
     settings: SettingsParts,
     answered_challenges: Vec<ChallengeRef>,
@@ -60,13 +62,11 @@ struct SnapshotV1Ref<'a> {
 }
 
 /// A map that is written as a sequence of pairs, in order.
-struct Pairs<'a, K, V>(&'a RedBlackTreeMapSync<K, V>)
-where
-    K: Ord;
+struct Pairs<'a, K, V>(&'a OrdMap<K, V>);
 
-impl<K: Ord + Serialize, V: Serialize> Serialize for Pairs<'_, K, V> {
+impl<K: Ord + Clone + Serialize, V: Clone + Serialize> Serialize for Pairs<'_, K, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut sequence = serializer.serialize_seq(Some(self.0.size()))?;
+        let mut sequence = serializer.serialize_seq(Some(self.0.len()))?;
         for pair in self.0.iter() {
             sequence.serialize_element(&pair)?;
         }
@@ -82,7 +82,7 @@ impl State {
     pub fn encode(&self) -> Result<Vec<u8>, EncodeError> {
         // Taking the memory at once saves the copies of a growing vector; typical records are a
         // little smaller.
-        let records = self.users.size() + self.devices.size();
+        let records = self.users.len() + self.devices.len();
         let attempts = usize::try_from(self.attempts.next() - self.attempts.first()).unwrap_or(0);
         let mut bytes = Vec::with_capacity(4_096 + 160 * records + 96 * attempts);
         let snapshot = SnapshotV1Ref {
@@ -121,7 +121,7 @@ impl State {
             attempts: Attempts::from_parts(parts.attempts)
                 .ok_or(SnapshotError::Contradiction("attempts"))?,
         };
-        if state.user_names.size() != state.users.size() {
+        if state.user_names.len() != state.users.len() {
             return Err(SnapshotError::Contradiction("user names"));
         }
         Ok(state)

@@ -4,7 +4,7 @@
 //! Readers and the snapshot hold the version that they took, without a lock, while `apply` goes on.
 //! All maps are ordered, so equal logs give equal bytes.
 
-use rpds::RedBlackTreeMapSync;
+use std::sync::Arc;
 
 use crate::attempt::Attempts;
 use crate::challenge::AnsweredChallenges;
@@ -12,6 +12,7 @@ use crate::client::Client;
 use crate::command::{Applied, Entry, FEATURE_LEVEL, Moment};
 use crate::device::Device;
 use crate::id::{ClientId, DeviceId, UserId};
+use crate::map::OrdMap;
 use crate::name::UserName;
 use crate::settings::Settings;
 use crate::time::Timestamp;
@@ -22,10 +23,10 @@ use crate::user::{User, UserEntry};
 pub struct State {
     pub(crate) time: Timestamp,
     pub(crate) feature_level: u32,
-    pub(crate) users: RedBlackTreeMapSync<UserId, User>,
-    pub(crate) user_names: RedBlackTreeMapSync<UserName, UserId>,
-    pub(crate) devices: RedBlackTreeMapSync<DeviceId, Device>,
-    pub(crate) clients: RedBlackTreeMapSync<ClientId, Client>,
+    pub(crate) users: OrdMap<UserId, Arc<User>>,
+    pub(crate) user_names: OrdMap<UserName, UserId>,
+    pub(crate) devices: OrdMap<DeviceId, Arc<Device>>,
+    pub(crate) clients: OrdMap<ClientId, Arc<Client>>,
     /// Log index of the last change of any client: readers that index clients go by it.
     pub(crate) clients_revision: u64,
     pub(crate) settings: Settings,
@@ -38,10 +39,10 @@ impl Default for State {
         Self {
             time: Timestamp(0),
             feature_level: FEATURE_LEVEL,
-            users: RedBlackTreeMapSync::new_sync(),
-            user_names: RedBlackTreeMapSync::new_sync(),
-            devices: RedBlackTreeMapSync::new_sync(),
-            clients: RedBlackTreeMapSync::new_sync(),
+            users: OrdMap::default(),
+            user_names: OrdMap::default(),
+            devices: OrdMap::default(),
+            clients: OrdMap::default(),
             clients_revision: 0,
             settings: Settings::default(),
             answered_challenges: AnsweredChallenges::default(),
@@ -72,7 +73,7 @@ impl State {
 
     /// The user with this id.
     pub fn user(&self, id: UserId) -> Option<&User> {
-        self.users.get(&id)
+        self.users.get(&id).map(Arc::as_ref)
     }
 
     /// The user with this canonical name.
@@ -86,23 +87,30 @@ impl State {
         Some((id, self.user(id)?))
     }
 
+    pub(crate) fn user_mut(&mut self, id: UserId) -> Option<&mut User> {
+        self.users.get_mut(&id).map(Arc::make_mut)
+    }
+
     /// All users by name, from the first name after `after` on.
     pub fn users_after(&self, after: Option<&UserName>) -> impl Iterator<Item = UserEntry<'_>> {
         use std::ops::Bound::{Excluded, Unbounded};
-        let from = after.map_or(Unbounded, |name| Excluded(name.clone()));
         self.user_names
-            .range::<UserName, _>((from, Unbounded))
+            .range_from(after.map_or(Unbounded, Excluded))
             .filter_map(|(_, &id)| Some((id, self.user(id)?)))
     }
 
     /// Number of users.
     pub fn user_count(&self) -> usize {
-        self.users.size()
+        self.users.len()
     }
 
     /// The device with this id.
     pub fn device(&self, id: DeviceId) -> Option<&Device> {
-        self.devices.get(&id)
+        self.devices.get(&id).map(Arc::as_ref)
+    }
+
+    pub(crate) fn device_mut(&mut self, id: DeviceId) -> Option<&mut Device> {
+        self.devices.get_mut(&id).map(Arc::make_mut)
     }
 
     /// The devices of `user`, in order of enrolment.
@@ -115,17 +123,21 @@ impl State {
 
     /// Number of devices.
     pub fn device_count(&self) -> usize {
-        self.devices.size()
+        self.devices.len()
     }
 
     /// The client with this id.
     pub fn client(&self, id: ClientId) -> Option<&Client> {
-        self.clients.get(&id)
+        self.clients.get(&id).map(Arc::as_ref)
+    }
+
+    pub(crate) fn client_mut(&mut self, id: ClientId) -> Option<&mut Client> {
+        self.clients.get_mut(&id).map(Arc::make_mut)
     }
 
     /// All clients, by id.
     pub fn clients(&self) -> impl Iterator<Item = (ClientId, &Client)> {
-        self.clients.iter().map(|(&id, client)| (id, client))
+        self.clients.iter().map(|(&id, client)| (id, client.as_ref()))
     }
 
     /// The client with this name.

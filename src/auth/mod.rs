@@ -14,7 +14,7 @@ pub use primary::{HashError, PASSWORD_BYTES, PasswordVerifierPool, check_hash, h
 pub use request::{Error, Outcome, Request, Trace};
 pub(crate) use second::generator;
 
-use metrics::counter;
+use metrics::{Counter, counter};
 use second::{ChallengeToken, PasscodeMatch, match_passcode};
 use watchword_cluster::{Cluster, ProposeError};
 use watchword_core::attempt::{Acceptance, Asker, Reason, Verdict};
@@ -46,6 +46,14 @@ pub struct Authenticator {
     cluster: Cluster,
     keys: Arc<Keyring>,
     passwords: PasswordVerifierPool,
+    meters: Arc<Meters>,
+}
+
+/// Counters of what happens on every login; those of refusals are looked up by their reason.
+struct Meters {
+    by_passcode: Counter,
+    by_bypass: Counter,
+    by_unknown_user: Counter,
 }
 
 /// What the examination of a request leads to.
@@ -68,7 +76,15 @@ struct Subject<'a> {
 impl Authenticator {
     /// An authenticator on this node's replica.
     pub fn new(cluster: Cluster, keys: Arc<Keyring>) -> Self {
-        Self { cluster, keys, passwords: PasswordVerifierPool::default() }
+        let accepted =
+            |by: &'static str| counter!(names::ATTEMPTS, "verdict" => "accepted", "reason" => by);
+        let meters = Meters {
+            by_passcode: accepted("passcode"),
+            by_bypass: accepted("one-time bypass"),
+            by_unknown_user: accepted("unknown user"),
+        };
+        let passwords = PasswordVerifierPool::default();
+        Self { cluster, keys, passwords, meters: Arc::new(meters) }
     }
 
     /// Authenticates one request.
@@ -95,7 +111,7 @@ impl Authenticator {
             };
             match self.propose(Command::Conclude(conclude)).await? {
                 Applied::Concluded(decision) => {
-                    count(&decision);
+                    self.meters.count(&decision);
                     return Ok(outcome(decision));
                 }
                 // Somebody changed the client, the user or the password meanwhile: look again.
@@ -302,6 +318,24 @@ impl Authenticator {
     }
 }
 
+impl Meters {
+    /// Counts a decision, unless it is an earlier one over again.
+    fn count(&self, decision: &Decision) {
+        if decision.repeated {
+            return;
+        }
+        match decision.verdict {
+            Verdict::Accepted(Acceptance::Passcode(_)) => self.by_passcode.increment(1),
+            Verdict::Accepted(Acceptance::Bypass) => self.by_bypass.increment(1),
+            Verdict::Accepted(Acceptance::UnknownUser) => self.by_unknown_user.increment(1),
+            Verdict::Refused(reason) => {
+                let reason = reason.to_string();
+                counter!(names::ATTEMPTS, "verdict" => "refused", "reason" => reason).increment(1);
+            }
+        }
+    }
+}
+
 impl Subject<'_> {
     fn key_error(&self, source: KeyError) -> Error {
         Error::Key { username: self.user.name.shared(), source }
@@ -443,20 +477,6 @@ fn concluding(
         challenge,
         finding,
     }
-}
-
-/// Counts a decision, unless it is an earlier one over again.
-fn count(decision: &Decision) {
-    if decision.repeated {
-        return;
-    }
-    let (verdict, reason) = match decision.verdict {
-        Verdict::Accepted(Acceptance::Passcode(_)) => ("accepted", "passcode".to_owned()),
-        Verdict::Accepted(Acceptance::Bypass) => ("accepted", "one-time bypass".to_owned()),
-        Verdict::Accepted(Acceptance::UnknownUser) => ("accepted", "unknown user".to_owned()),
-        Verdict::Refused(reason) => ("refused", reason.to_string()),
-    };
-    counter!(names::ATTEMPTS, "verdict" => verdict, "reason" => reason).increment(1);
 }
 
 fn outcome(decision: Decision) -> Outcome {

@@ -71,6 +71,9 @@ struct Meters {
     requests: Counter,
     resent: Counter,
     joined: Counter,
+    accepts: Counter,
+    challenges: Counter,
+    rejects: Counter,
     in_flight: Gauge,
     seconds: Histogram,
 }
@@ -88,6 +91,9 @@ impl Exchanges {
                 requests: counter!(names::RADIUS_REQUESTS),
                 resent: counter!(names::RADIUS_DUPLICATES, "handled" => "resent"),
                 joined: counter!(names::RADIUS_DUPLICATES, "handled" => "joined"),
+                accepts: counter!(names::RADIUS_REPLIES, "code" => "accept"),
+                challenges: counter!(names::RADIUS_REPLIES, "code" => "challenge"),
+                rejects: counter!(names::RADIUS_REPLIES, "code" => "reject"),
                 in_flight: gauge!(names::RADIUS_IN_FLIGHT),
                 seconds: histogram!(names::RADIUS_SECONDS),
             },
@@ -195,12 +201,12 @@ impl Exchanges {
         client: &KnownClient,
         is_signed: bool,
     ) {
-        let code = match outcome {
-            Outcome::Accept { .. } => "accept",
-            Outcome::Challenge { .. } => "challenge",
-            Outcome::Reject { .. } => "reject",
+        let replies = match outcome {
+            Outcome::Accept { .. } => &self.meters.accepts,
+            Outcome::Challenge { .. } => &self.meters.challenges,
+            Outcome::Reject { .. } => &self.meters.rejects,
         };
-        counter!(names::RADIUS_REPLIES, "code" => code).increment(1);
+        replies.increment(1);
         // A right passcode was hidden under the shared secret; nothing else proves as much.
         let Outcome::Accept { by: Acceptance::Passcode(_), .. } = outcome else { return };
         let known = client.radius.habits;

@@ -233,13 +233,13 @@ fn settle(state: &mut State, at: Moment, command: &Conclude, verdict: Verdict) {
         }
         Verdict::Refused(Reason::PasswordWrong) => {
             let limits = state.settings.password_limits();
-            if let Some(user) = state.users.get_mut(&user) {
+            if let Some(user) = state.user_mut(user) {
                 user.password_lockout.record_failure(at.now, limits);
             }
         }
         Verdict::Refused(Reason::PasscodeWrong) => {
             let limits = state.settings.passcode_limits();
-            if let Some(user) = state.users.get_mut(&user) {
+            if let Some(user) = state.user_mut(user) {
                 user.passcode_lockout.record_failure(at.now, limits);
             }
         }
@@ -251,7 +251,7 @@ fn settle(state: &mut State, at: Moment, command: &Conclude, verdict: Verdict) {
 /// Uses up a time step or counter, and everything before it.
 fn consume(state: &mut State, at: Moment, device: DeviceId, moving_factor: u64) {
     let drift_max = i32::try_from(state.settings.totp_drift_steps_max()).unwrap_or(i32::MAX);
-    let Some(device) = state.devices.get_mut(&device) else { return };
+    let Some(device) = state.device_mut(device) else { return };
     match &mut device.oath {
         Oath::Hotp(hotp) => hotp.next_counter = moving_factor.saturating_add(1),
         Oath::Totp(totp) => {
@@ -271,7 +271,7 @@ fn forgive(state: &mut State, user: UserId, by_bypass: bool) {
     if nothing_to_do {
         return;
     }
-    if let Some(user) = state.users.get_mut(&user) {
+    if let Some(user) = state.user_mut(user) {
         user.password_lockout.clear();
         user.passcode_lockout.clear();
         if by_bypass {

@@ -49,7 +49,7 @@ pub(super) fn add(state: &mut State, at: Moment, put: &PutClient) -> Result<(), 
     if state.clients.contains_key(&put.id) {
         return Err(Refusal::IdTaken);
     }
-    check_count(state.clients.size() + 1, CLIENTS_MAX, Countable::Clients)?;
+    check_count(state.clients.len() + 1, CLIENTS_MAX, Countable::Clients)?;
     replace(state, at, put, RadiusHabits::default())
 }
 
@@ -104,13 +104,13 @@ fn replace(
             habits,
         }),
     };
-    state.clients.insert_mut(put.id, client);
+    state.clients.insert(put.id, Arc::new(client));
     state.clients_revision = at.index;
     Ok(())
 }
 
 pub(super) fn remove(state: &mut State, at: Moment, id: ClientId) -> Result<(), Refusal> {
-    if !state.clients.remove_mut(&id) {
+    if state.clients.remove(&id).is_none() {
         return Err(Refusal::ClientUnknown);
     }
     state.clients_revision = at.index;
@@ -125,7 +125,7 @@ pub(super) fn learn(
     id: ClientId,
     habits: RadiusHabits,
 ) -> Result<(), Refusal> {
-    let client = state.clients.get_mut(&id).ok_or(Refusal::ClientUnknown)?;
+    let client = state.client_mut(id).ok_or(Refusal::ClientUnknown)?;
     let ClientKind::Radius(radius) = &mut client.kind;
     radius.habits.signs |= habits.signs;
     radius.habits.is_no_proxy |= habits.is_no_proxy;

@@ -83,17 +83,17 @@ pub(super) fn add(
     let owner = state.users.get(&user).ok_or(Refusal::UserUnknown)?;
     check_count(owner.devices.len() + 1, USER_DEVICES_MAX, Countable::Devices)?;
     let devices = owner.devices.iter().copied().chain([new.id]).collect();
-    if let Some(owner) = state.users.get_mut(&user) {
+    if let Some(owner) = state.user_mut(user) {
         owner.devices = devices;
     }
-    state.devices.insert_mut(new.id, enrolled(new, user, at.now));
+    state.devices.insert(new.id, Arc::new(enrolled(new, user, at.now)));
     Ok(())
 }
 
 pub(super) fn revoke(state: &mut State, id: DeviceId) -> Result<(), Refusal> {
     let owner = state.devices.get(&id).ok_or(Refusal::DeviceUnknown)?.user;
-    state.devices.remove_mut(&id);
-    if let Some(owner) = state.users.get_mut(&owner) {
+    state.devices.remove(&id);
+    if let Some(owner) = state.user_mut(owner) {
         owner.devices = owner.devices.iter().copied().filter(|&device| device != id).collect();
     }
     Ok(())
@@ -111,7 +111,7 @@ pub(super) fn resync(
 ) -> Result<(), Refusal> {
     let counters = state.settings.hotp_resync_counters();
     let steps = u32::try_from(state.settings.totp_resync_steps()).unwrap_or(u32::MAX);
-    let device = state.devices.get_mut(&id).ok_or(Refusal::DeviceUnknown)?;
+    let device = state.device_mut(id).ok_or(Refusal::DeviceUnknown)?;
     let second = first.checked_add(1).ok_or(Refusal::ResyncTooFar)?;
     match &mut device.oath {
         Oath::Hotp(hotp) => {

@@ -52,7 +52,7 @@ pub(super) fn add(state: &mut State, at: Moment, new: &NewUser) -> Result<(), Re
     if state.users.contains_key(&new.id) {
         return Err(Refusal::IdTaken);
     }
-    check_count(state.users.size() + 1, USERS_MAX, Countable::Users)?;
+    check_count(state.users.len() + 1, USERS_MAX, Countable::Users)?;
     check_count(new.devices.len(), USER_DEVICES_MAX, Countable::Devices)?;
     let profile = checked_profile(&new.profile)?;
     for (position, one) in new.devices.iter().enumerate() {
@@ -74,10 +74,10 @@ pub(super) fn add(state: &mut State, at: Moment, new: &NewUser) -> Result<(), Re
         created: at.now,
     };
     for one in &new.devices {
-        state.devices.insert_mut(one.id, device::enrolled(one, new.id, at.now));
+        state.devices.insert(one.id, Arc::new(device::enrolled(one, new.id, at.now)));
     }
-    state.user_names.insert_mut(new.name.clone(), new.id);
-    state.users.insert_mut(new.id, user);
+    state.user_names.insert(new.name.clone(), new.id);
+    state.users.insert(new.id, Arc::new(user));
     Ok(())
 }
 
@@ -103,20 +103,20 @@ pub(super) fn change(state: &mut State, id: UserId, change: &UserChange) -> Resu
     next.enabled = change.enabled.unwrap_or(next.enabled);
     let old_name = user.name.clone();
     if next.name != old_name {
-        state.user_names.remove_mut(&old_name);
-        state.user_names.insert_mut(next.name.clone(), id);
+        state.user_names.remove(&old_name);
+        state.user_names.insert(next.name.clone(), id);
     }
-    state.users.insert_mut(id, next);
+    state.users.insert(id, Arc::new(next));
     Ok(())
 }
 
 pub(super) fn delete(state: &mut State, id: UserId) -> Result<(), Refusal> {
     let user = state.user(id).ok_or(Refusal::UserUnknown)?.clone();
     for device in user.devices.iter() {
-        state.devices.remove_mut(device);
+        state.devices.remove(device);
     }
-    state.user_names.remove_mut(&user.name);
-    state.users.remove_mut(&id);
+    state.user_names.remove(&user.name);
+    state.users.remove(&id);
     Ok(())
 }
 
@@ -126,7 +126,7 @@ pub(super) fn set_password(
     id: UserId,
     hash: &Option<Sealed>,
 ) -> Result<(), Refusal> {
-    let user = state.users.get_mut(&id).ok_or(Refusal::UserUnknown)?;
+    let user = state.user_mut(id).ok_or(Refusal::UserUnknown)?;
     user.password = hash.clone().map(|hash| Password { hash, revision: at.index });
     user.password_lockout.clear();
     Ok(())
@@ -141,7 +141,7 @@ pub(super) fn block(
     for_ms: Option<u64>,
 ) -> Result<(), Refusal> {
     check_text(reason, true, Text::Reason)?;
-    let user = state.users.get_mut(&id).ok_or(Refusal::UserUnknown)?;
+    let user = state.user_mut(id).ok_or(Refusal::UserUnknown)?;
     user.block = Some(Box::new(Block {
         reason: reason.clone(),
         by: by.clone(),
@@ -152,7 +152,7 @@ pub(super) fn block(
 }
 
 pub(super) fn unblock(state: &mut State, id: UserId) -> Result<(), Refusal> {
-    let user = state.users.get_mut(&id).ok_or(Refusal::UserUnknown)?;
+    let user = state.user_mut(id).ok_or(Refusal::UserUnknown)?;
     user.block = None;
     user.password_lockout.clear();
     user.passcode_lockout.clear();
@@ -168,7 +168,7 @@ pub(super) fn grant_bypass(
     for_ms: u64,
 ) -> Result<(), Refusal> {
     check_text(reason, true, Text::Reason)?;
-    let user = state.users.get_mut(&id).ok_or(Refusal::UserUnknown)?;
+    let user = state.user_mut(id).ok_or(Refusal::UserUnknown)?;
     user.bypass = Some(Box::new(Bypass {
         reason: reason.clone(),
         by: by.clone(),
