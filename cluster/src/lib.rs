@@ -18,25 +18,30 @@
 //! * `storage`: the store: the only file that names sled
 //! * `sidecar`: how far the store must at least have got
 //! * `block`, `logged`, `record`: layouts
-//! * `network`: the peers
+//! * `transport`, `network`, `service`: the peers: who they are, what is asked of them, and done for them
+//! * `contact`: when the leader was last heard of
+//! * `membership`: who follows and who votes
 //! * `dump`: the store in readable form
 //! * `contain`: a panic of the database becomes an error
 //! * `probe`: where tests break the writing
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use watchword_core::State;
 use watchword_core::time::Timestamp;
 
 mod block;
+mod contact;
 mod contain;
 mod disk;
 mod dump;
 mod log_store;
 mod logged;
 mod medium;
+mod membership;
 mod memory;
 mod network;
 mod open;
@@ -46,6 +51,7 @@ mod propose;
 mod read;
 mod record;
 mod runtime;
+mod service;
 mod sidecar;
 mod snapshot;
 mod state_machine;
@@ -53,16 +59,19 @@ mod status;
 mod storage;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 pub use dump::{Content, Dump, DumpedEntry, DumpedSnapshot, Members, dump};
+pub use membership::TransferError;
 pub use memory::MemoryDisk;
-pub use open::{NoLeader, ShutdownError, SnapshotFailed};
+pub use open::{NoLeader, ServeError, ShutdownError, SnapshotFailed};
 pub use options::{Options, SNAPSHOT_AFTER_ENTRIES, Timing};
 pub use propose::{ProposeError, Proposed};
 pub use read::ReadError;
 pub use runtime::NodeId;
 pub use status::{Member, Role, Status};
 pub use storage::OpenError;
+pub use transport::{Caller, Credentials, Transport, TransportError, node_name};
 
 /// A handle to this node's replica. Clones are cheap and share it.
 #[derive(Clone)]
@@ -77,6 +86,11 @@ struct Inner {
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     node_id: NodeId,
     proposer: propose::Proposer,
+    network: network::Network,
+    contact: Arc<contact::Contact>,
+    /// Silence after which the leader counts as gone.
+    patience: Duration,
+    transport: Option<Transport>,
 }
 
 impl Cluster {

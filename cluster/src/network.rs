@@ -1,80 +1,371 @@
-//! The network of a cluster that has no other member yet.
+//! What this node asks of its peers.
 //!
-//! openraft asks for a connection to each other member. There is none, so nothing here is ever
-//! called in such a cluster; if it is, the honest answer is that the peer cannot be reached, which
-//! openraft treats like a peer that is down.
+//! One connection per peer carries everything but snapshots, which have their own so that they
+//! delay nobody. A peer that cannot be reached is tried again after a pause that grows; the pause is
+//! kept here, by the connector, because a failure to connect does not always reach openraft's own.
 
+use std::collections::BTreeMap;
+use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use hyper_util::rt::TokioIo;
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
+use openraft::network::{Backoff, RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::type_config::TypeConfigExt;
 use openraft::{BasicNode, OptionalSend};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Code, Request, Status};
+use watchword_core::codec;
+use watchword_proto::Frame;
+use watchword_proto::peer_client::PeerClient;
 
-use crate::runtime::{NodeId, Snapshot, TypeConfig, Vote};
+use crate::runtime::{NodeId, Snapshot, SnapshotMeta, TypeConfig, Vote};
 use crate::snapshot::SnapshotData;
+use crate::transport::Transport;
 
-/// Gives out connections to peers.
-pub(crate) struct Network;
+/// How long connecting and the handshake may take.
+const CONNECT: Duration = Duration::from_secs(1);
+/// Pause after the first failure to connect; it doubles up to the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Silence after which a connection is tested, and how long the test may take.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// Flow control: what may be on its way in one stream and one connection.
+pub(crate) const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+pub(crate) const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// Longest message, in bytes; the longest that is sent is an eighth of it.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Memory that decoding a message may claim.
+const MESSAGE_MEMORY_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of a snapshot in one message.
+const SNAPSHOT_PIECE: usize = 256 * 1024;
 
-/// The connection to a peer that cannot be reached.
-pub(crate) struct NoPeer {
-    target: NodeId,
+/// Encodes a message.
+pub(crate) fn frame<T: Serialize>(message: &T) -> Result<Frame, Status> {
+    let data = codec::encode(message).map_err(|error| Status::internal(error.to_string()))?;
+    Ok(Frame { data: data.into() })
 }
 
-impl NoPeer {
-    fn unreachable(&self) -> Unreachable<TypeConfig> {
-        let text = format!("node {} cannot be reached: there is no transport", self.target);
-        Unreachable::new(&io::Error::other(text))
+/// The inverse of [`frame`].
+pub(crate) fn open<T: DeserializeOwned>(frame: &Frame) -> Result<T, Status> {
+    codec::decode::<T, MESSAGE_MEMORY_MAX>(&frame.data)
+        .map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+/// Gives out connections to peers. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Network {
+    transport: Option<Transport>,
+    peers: Arc<Mutex<BTreeMap<(NodeId, Lane), Known>>>,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Lane {
+    Urgent,
+    Bulk,
+}
+
+struct Known {
+    address: String,
+    channel: Channel,
+}
+
+impl Network {
+    /// Connections by `transport`; without one, no peer can be reached.
+    pub(crate) fn new(transport: Option<Transport>) -> Self {
+        Self { transport, peers: Arc::default() }
     }
+
+    /// A handle to what `node` at `address` serves.
+    pub(crate) fn peer(&self, node: NodeId, address: &str) -> Option<PeerClient<Channel>> {
+        self.client(node, address, Lane::Urgent)
+    }
+
+    fn client(&self, node: NodeId, address: &str, lane: Lane) -> Option<PeerClient<Channel>> {
+        let transport = self.transport.clone()?;
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = peers.get(&(node, lane)).filter(|known| known.address == address);
+        let channel = match known {
+            Some(known) => known.channel.clone(),
+            None => {
+                let channel = channel(transport, node, address.to_owned());
+                let known = Known { address: address.to_owned(), channel: channel.clone() };
+                peers.insert((node, lane), known);
+                channel
+            }
+        };
+        let client = PeerClient::new(channel);
+        Some(
+            client
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX),
+        )
+    }
+}
+
+/// A connection that is made when it is needed, and again when it has broken.
+fn channel(transport: Transport, node: NodeId, address: String) -> Channel {
+    Endpoint::from_static("http://peer")
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .connect_with_connector_lazy(Connector {
+            transport,
+            node,
+            address: address.into(),
+            failures: Arc::default(),
+        })
+}
+
+/// Connects to one peer, not too often.
+#[derive(Clone)]
+struct Connector {
+    transport: Transport,
+    node: NodeId,
+    address: Arc<str>,
+    /// Failures in a row.
+    failures: Arc<Mutex<u32>>,
+}
+
+impl Connector {
+    async fn connect(self) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
+        let failures = *self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures > 0 {
+            let pause = PAUSE_MIN.saturating_mul(1 << failures.min(8).saturating_sub(1));
+            TypeConfig::sleep(pause.min(PAUSE_MAX)).await;
+        }
+        let connecting = self.transport.connect(&self.address, self.node);
+        let connected = match TypeConfig::timeout(CONNECT, connecting).await {
+            Ok(connected) => connected,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        match connected {
+            Ok(stream) => {
+                if *failures > 0 {
+                    tracing::info!(
+                        node = self.node,
+                        address = &*self.address,
+                        "peer reached again"
+                    );
+                }
+                *failures = 0;
+                Ok(TokioIo::new(stream))
+            }
+            Err(error) => {
+                // Once, and again at each doubling: not for every attempt.
+                if failures.is_power_of_two() || *failures == 0 {
+                    let (node, address) = (self.node, &*self.address);
+                    tracing::warn!(node, address, %error, "peer not reached");
+                }
+                *failures = failures.saturating_add(1);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        Box::pin(self.clone().connect())
+    }
+}
+
+/// Whether a call failed before anything was sent.
+pub(crate) fn is_unsent(status: &Status) -> bool {
+    let mut error = status.source();
+    while let Some(cause) = error {
+        if cause.is::<tonic::ConnectError>() {
+            return true;
+        }
+        error = cause.source();
+    }
+    false
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
-    type Network = NoPeer;
+    type Network = Peer;
 
-    async fn new_client(&mut self, target: NodeId, _: &BasicNode) -> NoPeer {
-        NoPeer { target }
+    async fn new_client(&mut self, target: NodeId, node: &BasicNode) -> Peer {
+        Peer { network: self.clone(), target, address: node.addr.clone() }
     }
 }
 
-impl RaftNetworkV2<TypeConfig> for NoPeer {
+/// One peer, as openraft calls it.
+pub(crate) struct Peer {
+    network: Network,
+    target: NodeId,
+    address: String,
+}
+
+impl Peer {
+    fn client(&self, lane: Lane) -> Result<PeerClient<Channel>, Unreachable<TypeConfig>> {
+        self.network.client(self.target, &self.address, lane).ok_or_else(|| {
+            let text = format!("node {} cannot be reached: there is no transport", self.target);
+            Unreachable::new(&io::Error::other(text))
+        })
+    }
+
+    /// The message as a request with openraft's own deadline.
+    fn request<T: Serialize>(
+        message: &T,
+        option: &RPCOption,
+    ) -> Result<Request<Frame>, RPCError<TypeConfig>> {
+        let mut request = Request::new(frame(message).map_err(failed)?);
+        request.set_timeout(option.soft_ttl());
+        Ok(request)
+    }
+}
+
+fn failed(status: Status) -> RPCError<TypeConfig> {
+    match status.code() {
+        Code::Unavailable | Code::PermissionDenied | Code::DeadlineExceeded => {
+            RPCError::Unreachable(Unreachable::new(&status))
+        }
+        _ => RPCError::Network(NetworkError::new(&status)),
+    }
+}
+
+/// Calls one method with one message, and waits no longer than openraft does.
+macro_rules! call {
+    ($peer:expr, $method:ident, $message:expr, $option:expr, $kind:ident) => {{
+        let peer: &Peer = $peer;
+        let mut client = peer.client(Lane::Urgent)?;
+        let request = Peer::request($message, &$option)?;
+        let patience = $option.soft_ttl();
+        match TypeConfig::timeout(patience, client.$method(request)).await {
+            Ok(answer) => open(&answer.map_err(failed)?.into_inner()).map_err(failed),
+            Err(_) => Err(RPCError::Timeout(Timeout {
+                action: RPCTypes::$kind,
+                id: peer.target,
+                target: peer.target,
+                timeout: patience,
+            })),
+        }
+    }};
+}
+
+impl RaftNetworkV2<TypeConfig> for Peer {
     type SnapshotData = SnapshotData;
 
     async fn append_entries(
         &mut self,
-        _: AppendEntriesRequest<TypeConfig>,
-        _: RPCOption,
+        message: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        call!(self, append_one, &message, option, AppendEntries)
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<
+            BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>,
+            RPCError<TypeConfig>,
+        >,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let mut client = self.client(Lane::Urgent)?;
+            // What cannot be encoded ends the stream, and openraft begins another.
+            let frames = input
+                .map(|request| frame(&request))
+                .take_while(|frame| futures::future::ready(frame.is_ok()))
+                .filter_map(|frame| futures::future::ready(frame.ok()));
+            let answers = client.append(frames).await.map_err(failed)?.into_inner();
+            // Nothing may be read from a stream after its first error: it gives errors for ever.
+            let answers = answers.scan(false, |is_over, answer| {
+                let answer =
+                    (!*is_over).then(|| answer.and_then(|frame| open(&frame)).map_err(failed));
+                *is_over = matches!(answer, Some(Err(_)));
+                futures::future::ready(answer)
+            });
+            Ok(Box::pin(answers) as BoxStream<'s, _>)
+        })
     }
 
     async fn vote(
         &mut self,
-        _: VoteRequest<TypeConfig>,
-        _: RPCOption,
+        message: VoteRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        call!(self, vote, &message, option, Vote)
     }
 
-    // The default would grant, and an isolated node would then campaign without end.
     async fn pre_vote(
         &mut self,
-        _: VoteRequest<TypeConfig>,
-        _: RPCOption,
+        message: VoteRequest<TypeConfig>,
+        option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        Err(RPCError::Unreachable(self.unreachable()))
+        call!(self, pre_vote, &message, option, Vote)
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        message: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        call!(self, transfer_leader, &message, option, TransferLeader)
     }
 
     async fn full_snapshot(
         &mut self,
-        _: Vote,
-        _: Snapshot,
-        _: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        Err(StreamingError::Unreachable(self.unreachable()))
+        let unreadable = |error: io::Error| StreamingError::Network(NetworkError::new(&error));
+        let bytes = Bytes::from_owner(snapshot.snapshot.read().await.map_err(unreadable)?);
+        let described: (Vote, SnapshotMeta, u64) = (vote, snapshot.meta, bytes.len() as u64);
+        let description = frame(&described).map_err(failed)?;
+        let pieces = (0..bytes.len())
+            .step_by(SNAPSHOT_PIECE)
+            .map(move |at| Frame { data: bytes.slice(at..bytes.len().min(at + SNAPSHOT_PIECE)) });
+        let mut client = self.client(Lane::Bulk)?;
+        let sent = client.snapshot(futures::stream::iter([description].into_iter().chain(pieces)));
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            answer = sent => Ok(open(&answer.map_err(failed)?.into_inner()).map_err(failed)?),
+        }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        let pauses = (0_u32..).map(|n| PAUSE_MIN.saturating_mul(1 << n.min(8)).min(PAUSE_MAX));
+        Some(Backoff::new(pauses))
     }
 }

@@ -10,21 +10,25 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::entry::RaftEntry as _;
 use openraft::type_config::TypeConfigExt;
 use openraft::{BasicNode, EntryPayload, RaftLogReader};
+use tokio::net::TcpListener;
+use watchword_proto::peer_server::PeerServer;
 
 use crate::block::log_id;
+use crate::contact::Contact;
 use crate::disk::Disk;
 use crate::log_store::LogStore;
 use crate::medium::{Medium, Recovered, Request};
 use crate::memory::MemoryDisk;
-use crate::network::Network;
+use crate::network::{CONNECTION_WINDOW, KEEP_ALIVE, MESSAGE_BYTES_MAX, Network, STREAM_WINDOW};
 use crate::options::{self, Options};
-use crate::propose::Proposer;
+use crate::propose::{Proposer, Route};
 use crate::runtime::{Membership, NodeId, Raft, RaftEntry, TypeConfig};
+use crate::service::PeerService;
 use crate::snapshot::Shelf;
 use crate::state_machine::StateMachine;
 use crate::status::is_sole_voter;
 use crate::storage::{self, OpenError};
-use crate::{Cluster, Inner};
+use crate::{Cluster, Inner, membership};
 
 /// Entries that are replayed at once.
 const REPLAYED_AT_ONCE: u64 = 4_096;
@@ -38,6 +42,17 @@ pub enum ShutdownError {
     /// The store could not be written and closed.
     #[error("the store could not be closed")]
     Store(#[source] io::Error),
+}
+
+/// The peers cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The replica was opened without one.
+    #[error("this replica has no transport")]
+    NoTransport,
+    /// The server failed.
+    #[error("the server for peers failed")]
+    Server(#[source] tonic::transport::Error),
 }
 
 /// No leader was found in time.
@@ -69,6 +84,46 @@ impl Cluster {
             .await
             .map_err(failed)??;
         Self::open(options).await
+    }
+
+    /// Creates an empty store for a node that was admitted to a cluster: it waits for the leader to
+    /// bring it everything.
+    ///
+    /// # Errors
+    /// As [`Cluster::create`].
+    pub async fn create_empty(options: &Options) -> Result<(), OpenError> {
+        let (dir, node_id) = (options.data_dir.clone(), options.node_id);
+        TypeConfig::spawn_blocking(move || storage::create(&dir, node_id, None))
+            .await
+            .map_err(failed(options))?
+    }
+
+    /// Serves peers on `listener`, and `routes` besides, until `stop` completes.
+    ///
+    /// # Errors
+    /// When the server fails, or this replica has no transport.
+    pub async fn serve_peers(
+        &self,
+        listener: TcpListener,
+        routes: tonic::service::Routes,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
+        let transport = self.inner.transport.as_ref().ok_or(ServeError::NoTransport)?;
+        let streams = transport.accept(self, listener);
+        let streams = futures::stream::unfold(streams, async |mut streams| {
+            streams.recv().await.map(|stream| (stream, streams))
+        });
+        let service = PeerServer::new(PeerService(self.clone()))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let server = tonic::transport::Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_keepalive_interval(Some(KEEP_ALIVE))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE))
+            .add_routes(routes.add_service(service))
+            .serve_with_incoming_shutdown(streams, stop);
+        server.await.map_err(ServeError::Server)
     }
 
     /// Opens the existing store.
@@ -142,20 +197,35 @@ impl Cluster {
         let mut state_machine = StateMachine::new(shelf);
         bring_up_to_date(&mut state_machine, &log, &medium).await.map_err(failed)?;
         let view = state_machine.view();
-        let raft = Raft::new(node_id, config, Network, log, state_machine)
+        let network = Network::new(options.transport.clone());
+        let raft = Raft::new(node_id, config, network.clone(), log, state_machine)
             .await
             .map_err(|fatal| OpenError::Raft(fatal.to_string()))?;
-        let patience = options.timing.election_max;
+        let patience = options.timing.election_max * 2;
+        let contact = Arc::new(Contact::new());
         let cluster = Self {
             inner: Arc::new(Inner {
-                proposer: Proposer::start(raft.clone(), medium.clone()),
+                proposer: Proposer::start(Route {
+                    raft: raft.clone(),
+                    medium: medium.clone(),
+                    network: network.clone(),
+                    view: view.clone(),
+                    contact: contact.clone(),
+                    patience,
+                    node_id,
+                }),
                 raft,
                 view,
                 medium,
                 clock: options.clock,
                 node_id,
+                network,
+                contact,
+                patience,
+                transport: options.transport,
             }),
         };
+        drop(TypeConfig::spawn(membership::keep(cluster.clone(), options.settle)));
         if sole_voter {
             let elected = cluster.inner.raft.trigger().elect(false).await;
             elected.map_err(|fatal| OpenError::Raft(cluster.stop_reason(&fatal)))?;

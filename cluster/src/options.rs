@@ -10,6 +10,7 @@ use watchword_core::time::Timestamp;
 
 use crate::runtime::NodeId;
 use crate::storage::OpenError;
+use crate::transport::Transport;
 
 /// Entries between two snapshots. A snapshot costs about as much CPU as the state is long; a restart
 /// replays up to this many entries. See DESIGN.md for the figures.
@@ -35,6 +36,10 @@ pub struct Options {
     pub timing: Timing,
     /// Entries between two snapshots.
     pub snapshot_after_entries: u64,
+    /// How peers are reached. Without it the node is alone.
+    pub transport: Option<Transport>,
+    /// How long a learner must have kept up before it votes.
+    pub settle: Duration,
 }
 
 impl Options {
@@ -50,6 +55,8 @@ impl Options {
             clock,
             timing: Timing::default(),
             snapshot_after_entries: SNAPSHOT_AFTER_ENTRIES,
+            transport: None,
+            settle: Duration::from_secs(2),
         }
     }
 }

@@ -1,26 +1,44 @@
-//! The only place that proposes.
+//! The only place that proposes, and the only one that forwards.
 //!
-//! A proposal is stamped with the leader's time and encoded on the caller's own task, then joins a
-//! queue. One task hands whatever waits there to openraft as one batch, and lets the next batch
-//! gather while [`BATCHES_IN_FLIGHT`] are on their way: under load the batches grow by themselves,
-//! and at rest a proposal waits for nothing. What is in flight is bounded by weight; beyond that the
-//! newest proposal is refused at once, so that a flood delays nobody for long.
+//! A proposal is stamped with this node's time and encoded on the caller's own task, then joins a
+//! queue. One task takes whatever waits there as one batch and hands it to openraft where this node
+//! leads, or to the leader, which stamps it anew. The next batch gathers while
+//! [`BATCHES_IN_FLIGHT`] are on their way: under load the batches grow by themselves, and at rest a
+//! proposal waits for nothing. What is in flight is bounded by weight; beyond that the newest
+//! proposal is refused at once, so that a flood delays nobody for long.
+//!
+//! ```text
+//!                        ┌─ this node leads ──► openraft ─── applied here ───┐
+//!   propose ──► queue ───┤                                                   ├──► answer
+//!                  ▲     ├─ another leads ────► its queue ── applied here ───┘
+//!                  │     └─ nobody leads: wait for one, for [`PATIENCE`]
+//!                  └─ nothing was proposed (no longer the leader, not reached): once more
+//! ```
+//!
+//! A forwarded proposal that was sent and not answered may take effect: its outcome is unknown.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::StreamExt;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader};
 use openraft::raft::WriteResult;
 use openraft::type_config::TypeConfigExt;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tonic::{Code, Status};
 use watchword_core::limits::ENTRY_BYTES_MAX;
 use watchword_core::{Applied, Command, Entry};
 
 use crate::Cluster;
+use crate::contact::Contact;
 use crate::logged::Logged;
 use crate::medium::Medium;
-use crate::runtime::{NodeId, Raft, TypeConfig};
+use crate::network::{self, Network};
+use crate::runtime::{Instant, NodeId, Raft, TypeConfig};
+use crate::state_machine::View;
 
 /// Batches on their way at once. With one, few callers wait for two rounds; without a bound, batches
 /// stay small under load and each costs more.
@@ -33,15 +51,18 @@ const PROPOSAL_OVERHEAD: usize = 1024;
 const BATCH_MAX: usize = 1024;
 const BATCH_WEIGHT_MAX: usize = 2 * 1024 * 1024;
 
+/// How long a proposal waits for a leader, for the leader's answer, and for this node's own state to
+/// reach it. Longer than an election takes, shorter than a client waits before it asks again.
+const PATIENCE: Duration = Duration::from_millis(2_500);
+/// Pause before a batch is routed once more.
+const RETRY: Duration = Duration::from_millis(20);
+
 /// Why a proposal was not answered by `apply`.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ProposeError {
-    /// Nothing was proposed: only the leader can.
-    #[error("this node is not the leader")]
-    NotLeader {
-        /// Who is, as far as this node knows.
-        leader: Option<NodeId>,
-    },
+    /// Nothing was proposed: no leader was found, or it could not be reached.
+    #[error("the leader of the cluster cannot be reached")]
+    NoLeader,
     /// The command may take effect, now or later, or not at all. Unknown is not no: ask again under
     /// the same request id.
     #[error("the outcome of the proposal is unknown")]
@@ -70,7 +91,7 @@ pub enum ProposeError {
 }
 
 /// What a proposal came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposed {
     /// Index of its entry: whoever has applied up to here sees what it did.
     pub index: u64,
@@ -84,9 +105,24 @@ pub(crate) struct Proposer {
     in_flight: Arc<AtomicUsize>,
 }
 
+/// What the task needs that takes from the queue.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub(crate) raft: Raft,
+    pub(crate) medium: Medium,
+    pub(crate) network: Network,
+    pub(crate) view: Arc<View>,
+    pub(crate) contact: Arc<Contact>,
+    /// Silence after which the leader counts as gone.
+    pub(crate) patience: Duration,
+    pub(crate) node_id: NodeId,
+}
+
 /// A proposal in the queue.
 struct Waiting {
     logged: Logged,
+    /// When it is given up if nothing was proposed until then.
+    deadline: Instant,
     answer: oneshot::Sender<Result<Proposed, ProposeError>>,
     _ticket: Ticket,
 }
@@ -104,10 +140,10 @@ impl Drop for Ticket {
 }
 
 impl Proposer {
-    /// Starts the task that hands proposals to `raft`. It ends when the queue is gone.
-    pub(crate) fn start(raft: Raft, medium: Medium) -> Self {
+    /// Starts the task that takes from the queue. It ends when the proposer is gone.
+    pub(crate) fn start(route: Route) -> Self {
         let (queue, waiting) = mpsc::unbounded_channel();
-        drop(TypeConfig::spawn(hand_over(raft, medium, waiting)));
+        drop(TypeConfig::spawn(route.hand_over(queue.downgrade(), waiting)));
         Self { queue, in_flight: Arc::default() }
     }
 
@@ -116,29 +152,189 @@ impl Proposer {
         let before = self.in_flight.fetch_add(weight, Ordering::Relaxed);
         if before + weight > IN_FLIGHT_MAX { Err(ProposeError::Overloaded) } else { Ok(ticket) }
     }
+
+    /// Queues a proposal; the receiver gets its outcome.
+    fn submit(
+        &self,
+        logged: Logged,
+    ) -> Result<oneshot::Receiver<Result<Proposed, ProposeError>>, ProposeError> {
+        let ticket = self.enter(weight(&logged))?;
+        let (answer, outcome) = oneshot::channel();
+        let deadline = TypeConfig::now() + PATIENCE;
+        let waiting = Waiting { logged, deadline, answer, _ticket: ticket };
+        let stopped = || ProposeError::Stopped { reason: "it was shut down".to_owned() };
+        self.queue.send(waiting).map_err(|_| stopped())?;
+        Ok(outcome)
+    }
 }
 
-/// Takes what waits, batch by batch.
-async fn hand_over(raft: Raft, medium: Medium, mut waiting: mpsc::UnboundedReceiver<Waiting>) {
-    let permits = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT));
-    while let Some(first) = waiting.recv().await {
-        // The semaphore is never closed.
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        let mut weight = weight(&first.logged);
-        let mut batch = vec![first];
-        while batch.len() < BATCH_MAX && weight < BATCH_WEIGHT_MAX {
-            let Ok(next) = waiting.try_recv() else { break };
-            weight += self::weight(&next.logged);
-            batch.push(next);
+/// Who takes a batch.
+enum Leader {
+    Me,
+    Other(NodeId, String),
+}
+
+impl Route {
+    /// Takes what waits, batch by batch.
+    async fn hand_over(
+        self,
+        queue: mpsc::WeakUnboundedSender<Waiting>,
+        mut waiting: mpsc::UnboundedReceiver<Waiting>,
+    ) {
+        let permits = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT));
+        while let Some(first) = waiting.recv().await {
+            // The semaphore is never closed.
+            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            let deadline = first.deadline;
+            let mut weight = weight(&first.logged);
+            let mut batch = vec![first];
+            while batch.len() < BATCH_MAX && weight < BATCH_WEIGHT_MAX {
+                let Ok(next) = waiting.try_recv() else { break };
+                weight += self::weight(&next.logged);
+                batch.push(next);
+            }
+            let again = Again { queue: queue.clone() };
+            match self.leader_until(deadline).await {
+                Ok(Leader::Me) => self.write(batch, again, permit).await,
+                Ok(Leader::Other(leader, address)) => {
+                    let forwarded = self.clone().forward(batch, leader, address, again, permit);
+                    drop(TypeConfig::spawn(forwarded));
+                }
+                Err(error) => batch.into_iter().for_each(|one| tell(one, Err(error.clone()))),
+            }
         }
+    }
+
+    /// The leader, as soon as one is known.
+    async fn leader_until(&self, deadline: Instant) -> Result<Leader, ProposeError> {
+        let mut metrics = self.raft.server_metrics();
+        loop {
+            let known = {
+                let metrics = metrics.borrow_watched();
+                metrics.current_leader.map(|leader| {
+                    let membership = metrics.membership_config.membership();
+                    let address = membership.get_node(&leader).map(|node| node.addr.clone());
+                    (leader, address.unwrap_or_default())
+                })
+            };
+            match known {
+                Some((leader, _)) if leader == self.node_id => return Ok(Leader::Me),
+                Some((leader, address)) if self.contact.silence(leader) < self.patience => {
+                    return Ok(Leader::Other(leader, address));
+                }
+                Some(_) | None => {}
+            }
+            if TypeConfig::now() >= deadline {
+                return Err(ProposeError::NoLeader);
+            }
+            // A new leader is known a moment before it is heard of.
+            match TypeConfig::timeout(RETRY, metrics.changed()).await {
+                Ok(Ok(())) | Err(_) => {}
+                Ok(Err(_)) => {
+                    let reason = self.medium.progress().fault().unwrap_or("it was shut down");
+                    return Err(ProposeError::Stopped { reason: reason.to_owned() });
+                }
+            }
+        }
+    }
+
+    /// Proposes a batch here.
+    async fn write(&self, batch: Vec<Waiting>, again: Again, permit: OwnedSemaphorePermit) {
         let commands: Vec<_> = batch.iter().map(|one| one.logged.clone()).collect();
-        match raft.client_write_many(commands).await {
-            Ok(results) => drop(TypeConfig::spawn(answer_batch(batch, results, permit))),
+        match self.raft.client_write_many(commands).await {
+            Ok(results) => {
+                drop(TypeConfig::spawn(answer_batch(batch, results, again, permit)));
+            }
             Err(fatal) => {
-                let reason = stop_reason(&medium, &fatal);
+                let reason = stop_reason(&self.medium, &fatal);
                 for one in batch {
                     tell(one, Err(ProposeError::Stopped { reason: reason.clone() }));
                 }
+            }
+        }
+    }
+
+    /// Has the leader propose a batch.
+    async fn forward(
+        self,
+        batch: Vec<Waiting>,
+        leader: NodeId,
+        address: String,
+        again: Again,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let outcomes = match self.ask(&batch, leader, &address).await {
+            Ok(outcomes) => outcomes,
+            Err(Unanswered::Unsent) => {
+                drop(permit);
+                return again.all(batch).await;
+            }
+            Err(Unanswered::Unknown) => Vec::new(),
+        };
+        let reached = outcomes.iter().flatten().map(|proposed| proposed.index).max();
+        let mut changes = self.view.changes();
+        let caught_up = changes.wait_for(|applied| Some(*applied) >= reached);
+        let caught_up = matches!(TypeConfig::timeout(PATIENCE, caught_up).await, Ok(Ok(_)));
+        let mut outcomes = outcomes.into_iter();
+        let mut unsent = Vec::new();
+        for one in batch {
+            match outcomes.next() {
+                Some(Err(ProposeError::NoLeader)) => unsent.push(one),
+                // Known, but this node's own state does not show it yet.
+                Some(Ok(_)) if !caught_up => tell(one, Err(ProposeError::OutcomeUnknown)),
+                Some(outcome) => tell(one, outcome),
+                None => tell(one, Err(ProposeError::OutcomeUnknown)),
+            }
+        }
+        drop(permit);
+        again.all(unsent).await;
+    }
+
+    async fn ask(
+        &self,
+        batch: &[Waiting],
+        leader: NodeId,
+        address: &str,
+    ) -> Result<Vec<Result<Proposed, ProposeError>>, Unanswered> {
+        let mut peer = self.network.peer(leader, address).ok_or(Unanswered::Unsent)?;
+        let entries: Vec<_> = batch.iter().map(|one| &one.logged).collect();
+        let request = network::frame(&entries).map_err(|_| Unanswered::Unsent)?;
+        let answer = TypeConfig::timeout(PATIENCE, peer.propose(request)).await;
+        let answer = answer.map_err(|_| Unanswered::Unknown)?;
+        let answer = answer.map_err(|status| unanswered(&status))?;
+        network::open(&answer.into_inner()).map_err(|_| Unanswered::Unknown)
+    }
+}
+
+/// Why the leader gave no answer.
+enum Unanswered {
+    /// It was not asked.
+    Unsent,
+    /// It may have been.
+    Unknown,
+}
+
+fn unanswered(status: &Status) -> Unanswered {
+    // What it refuses, it does not propose.
+    let refused = matches!(status.code(), Code::PermissionDenied | Code::InvalidArgument);
+    if refused || network::is_unsent(status) { Unanswered::Unsent } else { Unanswered::Unknown }
+}
+
+/// Puts back into the queue what was not proposed.
+struct Again {
+    queue: mpsc::WeakUnboundedSender<Waiting>,
+}
+
+impl Again {
+    async fn all(&self, batch: Vec<Waiting>) {
+        if batch.is_empty() {
+            return;
+        }
+        TypeConfig::sleep(RETRY).await;
+        for one in batch {
+            match self.queue.upgrade() {
+                Some(queue) if TypeConfig::now() < one.deadline => drop(queue.send(one)),
+                _ => tell(one, Err(ProposeError::NoLeader)),
             }
         }
     }
@@ -148,22 +344,33 @@ async fn hand_over(raft: Raft, medium: Medium, mut waiting: mpsc::UnboundedRecei
 async fn answer_batch(
     batch: Vec<Waiting>,
     mut results: impl futures::Stream<Item = BatchResult> + Unpin,
-    _permit: OwnedSemaphorePermit,
+    again: Again,
+    permit: OwnedSemaphorePermit,
 ) {
+    let mut unsent = Vec::new();
     for one in batch {
-        let result = match results.next().await {
-            Some(Ok(Ok(written))) => {
-                Ok(Proposed { index: written.log_id.index, applied: written.response })
-            }
-            Some(Ok(Err(error))) => Err(refused(error)),
-            // The core drops what it has accepted when it stops: it may be in the log already.
-            Some(Err(_)) | None => Err(ProposeError::OutcomeUnknown),
-        };
-        tell(one, result);
+        match outcome(results.next().await) {
+            Err(ProposeError::NoLeader) => unsent.push(one),
+            outcome => tell(one, outcome),
+        }
     }
+    drop(permit);
+    again.all(unsent).await;
 }
 
 type BatchResult = Result<WriteResult<TypeConfig>, Fatal<TypeConfig>>;
+
+/// What openraft's answer means.
+fn outcome(result: Option<BatchResult>) -> Result<Proposed, ProposeError> {
+    match result {
+        Some(Ok(Ok(written))) => {
+            Ok(Proposed { index: written.log_id.index, applied: written.response })
+        }
+        Some(Ok(Err(error))) => Err(refused(error)),
+        // The core drops what it has accepted when it stops: it may be in the log already.
+        Some(Err(_)) | None => Err(ProposeError::OutcomeUnknown),
+    }
+}
 
 /// Answers. The caller may have given up; the entry is in the log all the same.
 fn tell(one: Waiting, result: Result<Proposed, ProposeError>) {
@@ -186,59 +393,64 @@ impl Cluster {
     /// As [`Cluster::propose`].
     pub async fn propose_indexed(&self, command: Command) -> Result<Proposed, ProposeError> {
         self.check_running()?;
-        let logged = self.stamp(command)?;
-        let proposer = &self.inner.proposer;
-        let _ticket = proposer.enter(weight(&logged))?;
-        let (answer, result) = oneshot::channel();
-        let stopped = || ProposeError::Stopped { reason: "it was shut down".to_owned() };
-        proposer.queue.send(Waiting { logged, answer, _ticket }).map_err(|_| stopped())?;
+        let outcome = self.inner.proposer.submit(self.stamp(command)?)?;
         // The task answers everything that it has taken, unless the runtime itself is going down.
-        result.await.map_err(|_| ProposeError::OutcomeUnknown)?
+        outcome.await.map_err(|_| ProposeError::OutcomeUnknown)?
     }
 
-    /// Proposes all `commands` in order, in as few appends as possible, and answers in order.
+    /// Proposes all `commands`, in as few appends as possible, and answers in order. While nothing
+    /// fails they are applied in order.
     ///
     /// # Errors
     /// As [`Cluster::propose`]; [`ProposeError::OutcomeUnknown`] also when some were applied and the
-    /// others were not. Those that were applied are the first ones.
+    /// others were not.
     pub async fn propose_many(&self, commands: Vec<Command>) -> Result<Vec<Applied>, ProposeError> {
+        self.check_running()?;
         let mut all = Vec::with_capacity(commands.len());
         let mut commands = commands.into_iter().peekable();
         while commands.peek().is_some() {
             let begun = !all.is_empty();
             let mut batch = Vec::new();
-            let mut weight = 0;
-            while batch.len() < BATCH_MAX && weight < BATCH_WEIGHT_MAX {
-                let Some(command) = commands.next() else { break };
-                let logged = self.stamp(command).map_err(|error| partly(error, begun))?;
-                weight += self::weight(&logged);
-                batch.push(logged);
+            for command in commands.by_ref().take(BATCH_MAX) {
+                let submitted =
+                    self.stamp(command).and_then(|logged| self.inner.proposer.submit(logged));
+                batch.push(submitted.map_err(|error| partly(error, begun || !batch.is_empty()))?);
             }
-            let applied = self.propose_batch(batch, weight).await;
-            all.extend(applied.map_err(|error| partly(error, begun))?);
+            for outcome in batch {
+                let outcome = outcome.await.unwrap_or(Err(ProposeError::OutcomeUnknown));
+                let outcome = outcome.map_err(|error| partly(error, !all.is_empty()))?;
+                all.push(outcome.applied);
+            }
         }
         Ok(all)
     }
 
-    async fn propose_batch(
+    /// Proposes what another node has forwarded, here or not at all.
+    pub(crate) async fn propose_forwarded(
         &self,
-        batch: Vec<Logged>,
-        weight: usize,
-    ) -> Result<Vec<Applied>, ProposeError> {
-        self.check_running()?;
-        let _ticket = self.inner.proposer.enter(weight)?;
-        let mut applied = Vec::with_capacity(batch.len());
-        let written = self.inner.raft.client_write_many(batch).await;
-        let mut written =
-            written.map_err(|fatal| ProposeError::Stopped { reason: self.stop_reason(&fatal) })?;
-        while let Some(result) = written.next().await {
-            match result {
-                Ok(Ok(one)) => applied.push(one.response),
-                Ok(Err(error)) => return Err(partly(refused(error), !applied.is_empty())),
-                Err(_) => return Err(ProposeError::OutcomeUnknown),
-            }
+        entries: Vec<Logged>,
+    ) -> Vec<Result<Proposed, ProposeError>> {
+        let count = entries.len();
+        let refuse_all = |error: ProposeError| vec![Err(error); count];
+        // The sender's clock decides nothing.
+        let stamped = entries.into_iter().map(|logged| self.stamp(logged.entry().command.clone()));
+        let stamped: Vec<_> = match stamped.collect() {
+            Ok(stamped) => stamped,
+            Err(error) => return refuse_all(error),
+        };
+        let _ticket = match self.inner.proposer.enter(stamped.iter().map(weight).sum()) {
+            Ok(ticket) => ticket,
+            Err(error) => return refuse_all(error),
+        };
+        let mut results = match self.inner.raft.client_write_many(stamped).await {
+            Ok(results) => results,
+            Err(_) => return refuse_all(ProposeError::NoLeader),
+        };
+        let mut outcomes = Vec::with_capacity(count);
+        for _ in 0..count {
+            outcomes.push(outcome(results.next().await));
         }
-        Ok(applied)
+        outcomes
     }
 
     fn stamp(&self, command: Command) -> Result<Logged, ProposeError> {
@@ -278,9 +490,7 @@ fn partly(error: ProposeError, begun: bool) -> ProposeError {
 
 fn refused(error: ClientWriteError<TypeConfig>) -> ProposeError {
     match error {
-        ClientWriteError::ForwardToLeader(ForwardToLeader { leader_id, .. }) => {
-            ProposeError::NotLeader { leader: leader_id }
-        }
+        ClientWriteError::ForwardToLeader(ForwardToLeader { .. }) => ProposeError::NoLeader,
         // It was in the log of a leader that lost its place; another may have committed it.
         ClientWriteError::LogEntryDiscarded(_) => ProposeError::OutcomeUnknown,
         // Neither concerns a command; both say that nothing was appended.

@@ -6,26 +6,34 @@
 //! before it is applied. No clock is relied on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::ReadPolicy;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::type_config::TypeConfigExt;
+use serde::{Deserialize, Serialize};
 use watchword_core::State;
 
 use crate::Cluster;
-use crate::runtime::NodeId;
+use crate::network;
+use crate::runtime::TypeConfig;
+
+/// How long a fresh read may take.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a fresh read is not possible.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ReadError {
-    /// Only the leader can tell.
-    #[error("this node is not the leader")]
-    NotLeader {
-        /// Who is, as far as this node knows.
-        leader: Option<NodeId>,
-    },
+    /// No leader is known, or it cannot be reached.
+    #[error("the leader of the cluster cannot be reached")]
+    NoLeader,
     /// The leader did not reach a quorum.
     #[error("a quorum of the cluster cannot be reached")]
     NoQuorum,
+    /// This node has not caught up with the leader in time.
+    #[error("this node lags behind the leader")]
+    Lagging,
     /// This node has stopped.
     #[error("the replica has stopped: {reason}")]
     Stopped {
@@ -38,12 +46,25 @@ impl Cluster {
     /// A state that holds everything that was committed before this call.
     ///
     /// # Errors
-    /// When this node does not lead, or cannot prove that it does.
+    /// When no leader can prove that it leads, or this node cannot catch up with it.
     pub async fn read(&self) -> Result<Arc<State>, ReadError> {
+        let index = match self.read_index().await {
+            Err(ReadError::NoLeader) => self.ask_read_index().await?,
+            index => index?,
+        };
+        let mut changes = self.changes();
+        match TypeConfig::timeout(PATIENCE, changes.wait_for(|applied| *applied >= index)).await {
+            Ok(Ok(_)) => Ok(self.state()),
+            Ok(Err(_)) | Err(_) => Err(ReadError::Lagging),
+        }
+    }
+
+    /// The index that a fresh read must wait for, if this node leads.
+    pub(crate) async fn read_index(&self) -> Result<u64, ReadError> {
         match self.inner.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
-            Ok(_) => Ok(self.state()),
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-                Err(ReadError::NotLeader { leader: forward.leader_id })
+            Ok(read) => Ok(read.log_id().index),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
+                Err(ReadError::NoLeader)
             }
             Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
                 Err(ReadError::NoQuorum)
@@ -52,5 +73,22 @@ impl Cluster {
                 Err(ReadError::Stopped { reason: self.stop_reason(&fatal) })
             }
         }
+    }
+
+    /// The same, from the leader.
+    async fn ask_read_index(&self) -> Result<u64, ReadError> {
+        let leader = {
+            let metrics = self.inner.raft.server_metrics();
+            let metrics = metrics.borrow_watched();
+            let leader = metrics.current_leader.ok_or(ReadError::NoLeader)?;
+            let node = metrics.membership_config.membership().get_node(&leader).cloned();
+            (leader, node.ok_or(ReadError::NoLeader)?.addr)
+        };
+        let peer = self.inner.network.peer(leader.0, &leader.1);
+        let mut peer = peer.ok_or(ReadError::NoLeader)?;
+        let request = network::frame(&()).map_err(|_| ReadError::NoLeader)?;
+        let answer = TypeConfig::timeout(PATIENCE, peer.read_index(request)).await;
+        let answer = answer.map_err(|_| ReadError::NoLeader)?.map_err(|_| ReadError::NoLeader)?;
+        network::open(&answer.into_inner()).map_err(|_| ReadError::NoLeader)?
     }
 }

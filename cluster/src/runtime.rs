@@ -14,8 +14,7 @@ use crate::state_machine::StateMachine;
 /// Where time, tasks and random numbers come from.
 pub(crate) type Runtime = openraft::impls::TokioRuntime;
 
-/// Identifies a member of the cluster, for ever: a replaced node gets a new one.
-pub type NodeId = u64;
+pub use watchword_core::node::NodeId;
 
 openraft::declare_raft_types!(
     /// openraft's type parameters.
@@ -41,5 +40,7 @@ pub(crate) type StoredMembership = StoredMembershipOf<TypeConfig>;
 pub(crate) type SnapshotMeta = SnapshotMetaOf<TypeConfig>;
 /// A snapshot as openraft hands it around.
 pub(crate) type Snapshot = SnapshotOf<TypeConfig, SnapshotData>;
+/// A point in time of the runtime.
+pub(crate) type Instant = openraft::alias::InstantOf<TypeConfig>;
 /// openraft itself.
 pub(crate) type Raft = openraft::Raft<TypeConfig, StateMachine>;

@@ -22,7 +22,6 @@ pub(crate) enum SnapshotData {
     /// It lies on a shelf, and is read when it is needed.
     Stored(Shelf, SnapshotRecord),
     /// It came from the leader.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no peer can send one yet"))]
     Received(Arc<[u8]>),
 }
 

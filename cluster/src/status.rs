@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{RaftMetrics, ServerState};
 use serde::Serialize;
@@ -61,15 +62,17 @@ pub struct Status {
     pub learners: Vec<Member>,
     /// How many voters may fail before nothing can be committed any more.
     pub failure_tolerance: usize,
+    /// Whether the leader was heard of lately; if this node leads, whether a quorum was.
+    pub in_contact: bool,
     /// Why this node has stopped: its store failed.
     pub fault: Option<String>,
 }
 
 impl Status {
-    /// Whether this node can have decisions committed, as far as it knows: its store works and there
-    /// is a leader.
+    /// Whether this node can have decisions committed, as far as it knows: its store works and it is
+    /// in contact with the leader, or as the leader with a quorum.
     pub fn is_ready(&self) -> bool {
-        self.fault.is_none() && self.role != Role::Stopped && self.leader.is_some()
+        self.fault.is_none() && self.role != Role::Stopped && self.in_contact
     }
 }
 
@@ -97,7 +100,18 @@ impl Cluster {
             voters: membership.voter_ids().map(member).collect(),
             learners: membership.learner_ids().map(member).collect(),
             failure_tolerance: failure_tolerance(membership),
+            in_contact: self.in_contact(&metrics),
             fault,
+        }
+    }
+
+    fn in_contact(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
+        let (me, patience) = (self.inner.node_id, self.inner.patience);
+        match metrics.current_leader {
+            None => false,
+            Some(leader) if leader != me => self.inner.contact.silence(leader) < patience,
+            Some(_) if is_sole_voter(metrics.membership_config.membership(), me) => true,
+            Some(_) => metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() < patience),
         }
     }
 

@@ -52,6 +52,14 @@ identifier! {
     RequestId
 }
 identifier! {
+    /// One cluster: nodes of two clusters never take each other for peers.
+    ClusterId
+}
+identifier! {
+    /// One token that admits nodes.
+    TokenId
+}
+identifier! {
     /// One opened challenge.
     ChallengeId
 }

@@ -30,6 +30,8 @@ pub mod lockout;
 mod map;
 /// Canonical user names.
 pub mod name;
+/// The nodes of the cluster: who was admitted, by which token, and who certifies them.
+pub mod node;
 /// What is required of this user at this client.
 pub mod policy;
 /// Secrets that only ever appear sealed.

@@ -30,5 +30,13 @@ pub const CHALLENGES_MAX: usize = 131_072;
 pub const SETTING_HISTORY_MAX: usize = 256;
 /// Settings changed by one command.
 pub const SETTING_CHANGES_MAX: usize = 64;
+/// Nodes in the cluster at one time.
+pub const NODES_MAX: u32 = 64;
+/// Tokens that are remembered, open or not.
+pub const TOKENS_MAX: usize = 256;
+/// How long a token may admit nodes, in milliseconds: a week.
+pub const TOKEN_MS_MAX: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Longest public key or certificate, in bytes of DER.
+pub const KEY_BYTES_MAX: usize = 2_048;
 /// Longest encoded log entry, in bytes.
 pub const ENTRY_BYTES_MAX: usize = 64 * 1024;

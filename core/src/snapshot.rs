@@ -16,6 +16,7 @@ use crate::codec::{self, DecodeError, EncodeError};
 use crate::device::Device;
 use crate::id::{ClientId, DeviceId, UserId};
 use crate::map::OrdMap;
+use crate::node::{Nodes, NodesParts};
 use crate::settings::{Settings, SettingsParts};
 use crate::state::State;
 use crate::time::Timestamp;
@@ -44,6 +45,7 @@ struct SnapshotV1 {
     settings: SettingsParts,
     answered_challenges: Vec<ChallengeRef>,
     attempts: AttemptsParts,
+    nodes: NodesParts,
 }
 
 /// The same form as it is written: straight from the maps, so that a snapshot of a large state needs
@@ -59,6 +61,7 @@ struct SnapshotV1Ref<'a> {
     settings: SettingsParts,
     answered_challenges: Vec<ChallengeRef>,
     attempts: AttemptsRef<'a>,
+    nodes: NodesParts,
 }
 
 /// A map that is written as a sequence of pairs, in order.
@@ -95,6 +98,7 @@ impl State {
             settings: self.settings.to_parts(),
             answered_challenges: self.answered_challenges.iter().collect(),
             attempts: AttemptsRef(&self.attempts),
+            nodes: self.nodes.to_parts(),
         };
         codec::encode_into(&snapshot, &mut bytes)?;
         Ok(bytes)
@@ -120,6 +124,7 @@ impl State {
             answered_challenges: AnsweredChallenges::from_records(parts.answered_challenges),
             attempts: Attempts::from_parts(parts.attempts)
                 .ok_or(SnapshotError::Contradiction("attempts"))?,
+            nodes: Nodes::from_parts(parts.nodes),
         };
         if state.user_names.len() != state.users.len() {
             return Err(SnapshotError::Contradiction("user names"));

@@ -14,6 +14,7 @@ use crate::device::Device;
 use crate::id::{ClientId, DeviceId, UserId};
 use crate::map::OrdMap;
 use crate::name::UserName;
+use crate::node::Nodes;
 use crate::settings::Settings;
 use crate::time::Timestamp;
 use crate::user::{User, UserEntry};
@@ -32,6 +33,7 @@ pub struct State {
     pub(crate) settings: Settings,
     pub(crate) answered_challenges: AnsweredChallenges,
     pub(crate) attempts: Attempts,
+    pub(crate) nodes: Nodes,
 }
 
 impl Default for State {
@@ -47,6 +49,7 @@ impl Default for State {
             settings: Settings::default(),
             answered_challenges: AnsweredChallenges::default(),
             attempts: Attempts::default(),
+            nodes: Nodes::default(),
         }
     }
 }
@@ -158,6 +161,11 @@ impl State {
     /// The challenges that have been answered.
     pub fn answered_challenges(&self) -> &AnsweredChallenges {
         &self.answered_challenges
+    }
+
+    /// The nodes of the cluster.
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
     }
 
     /// The record of attempts.

@@ -111,7 +111,7 @@ fn done(applied: Applied) -> Result<(), AdminError> {
     match applied {
         Applied::Done => Ok(()),
         Applied::Refused(refusal) => Err(refusal.into()),
-        Applied::Nothing | Applied::Concluded(_) | Applied::Stale => {
+        Applied::Nothing | Applied::Concluded(_) | Applied::Stale | Applied::Admitted(_) => {
             Err(AdminError::UnexpectedResult)
         }
     }

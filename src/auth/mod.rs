@@ -116,7 +116,7 @@ impl Authenticator {
                 }
                 // Somebody changed the client, the user or the password meanwhile: look again.
                 Applied::Stale => request.note(format_args!("the state changed; examining anew")),
-                Applied::Nothing | Applied::Done | Applied::Refused(_) => {
+                Applied::Nothing | Applied::Done | Applied::Refused(_) | Applied::Admitted(_) => {
                     return Err(Error::UnexpectedResult);
                 }
             }

@@ -41,9 +41,11 @@ impl IntoResponse for ApiError {
 fn classify(error: &AdminError) -> (StatusCode, &'static str) {
     match error {
         AdminError::Refused(refusal) => match refusal {
-            Refusal::UserUnknown | Refusal::DeviceUnknown | Refusal::ClientUnknown => {
-                (StatusCode::NOT_FOUND, "not_found")
-            }
+            Refusal::UserUnknown
+            | Refusal::DeviceUnknown
+            | Refusal::ClientUnknown
+            | Refusal::NodeUnknown(_)
+            | Refusal::TokenUnknown => (StatusCode::NOT_FOUND, "not_found"),
             Refusal::UserExists(_)
             | Refusal::ClientExists(_)
             | Refusal::AddressTaken { .. }
@@ -52,8 +54,16 @@ fn classify(error: &AdminError) -> (StatusCode, &'static str) {
             | Refusal::ResyncBehind
             | Refusal::ResyncTooFar
             | Refusal::TooMany { .. }
+            | Refusal::FoundedAlready
+            | Refusal::TokenExpired
+            | Refusal::TokenUsed
+            | Refusal::NodeRemoved(_)
+            | Refusal::NodeAddressTaken { .. }
+            | Refusal::LastVoter(_)
             | Refusal::FeatureDisabled(_) => (StatusCode::CONFLICT, "conflict"),
             Refusal::DeviceMalformed
+            | Refusal::KeyMalformed
+            | Refusal::TokenMalformed
             | Refusal::ClientMalformed
             | Refusal::Setting(_)
             | Refusal::TextMalformed(_) => (StatusCode::BAD_REQUEST, "invalid"),

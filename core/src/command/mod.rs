@@ -7,6 +7,7 @@ mod attempt;
 mod client;
 mod device;
 mod feature;
+mod node;
 mod setting;
 mod user;
 
@@ -19,11 +20,14 @@ pub use attempt::{Conclude, Finding, FirstProof, Proof};
 pub use client::{ClientFields, PutClient, RadiusFields};
 pub use device::{NewDevice, NewOath};
 pub use feature::FEATURE_LEVEL;
+pub use node::{Admit, Found};
 pub use user::{NewUser, UserChange};
 
 use crate::attempt::Verdict;
 use crate::client::RadiusHabits;
-use crate::id::{ClientId, DeviceId, UserId};
+use crate::id::{ClientId, DeviceId, TokenId, UserId};
+use crate::limits::NODES_MAX;
+use crate::node::NodeId;
 use crate::sealed::Sealed;
 use crate::settings::{SettingError, Value};
 use crate::state::State;
@@ -140,6 +144,31 @@ pub enum Command {
         /// The argon2id hash, sealed for the user's id; `None` removes the password.
         hash: Option<Sealed>,
     },
+    /// Founds the cluster: its certificate authority and first node.
+    Found(Box<Found>),
+    /// Makes a token that admits nodes.
+    CreateToken {
+        /// Drawn at random by the proposer.
+        token: TokenId,
+        /// The token's public key, a DER SubjectPublicKeyInfo.
+        public_key: Arc<[u8]>,
+        /// How long it admits nodes, in milliseconds.
+        for_ms: u64,
+        /// How many nodes it admits.
+        uses: u32,
+    },
+    /// Takes a token back.
+    RevokeToken {
+        /// Which.
+        token: TokenId,
+    },
+    /// Admits a node that has shown a token.
+    AdmitNode(Box<Admit>),
+    /// Marks a node as removed, for ever.
+    RemoveNode {
+        /// Which.
+        node: NodeId,
+    },
 }
 
 /// What an entry did.
@@ -156,6 +185,8 @@ pub enum Applied {
     /// The attempt was examined against a state that has changed since. Nothing was decided; the
     /// node examines it again.
     Stale,
+    /// The node has this id.
+    Admitted(NodeId),
 }
 
 /// A decided attempt.
@@ -230,6 +261,41 @@ pub enum Refusal {
     /// The command belongs to a feature level that is not enabled.
     #[error("feature level {0} is not enabled")]
     FeatureDisabled(u32),
+    /// There is an authority already.
+    #[error("the cluster is founded already")]
+    FoundedAlready,
+    /// A key or certificate is missing or too long.
+    #[error("a key or certificate is missing or too long")]
+    KeyMalformed,
+    /// A token needs a time and a number of uses within bounds.
+    #[error("a token admits 1 to {NODES_MAX} nodes, for a week at most")]
+    TokenMalformed,
+    /// No such token: revoked, or another cluster's.
+    #[error("the token is unknown: it was revoked, or belongs to another cluster")]
+    TokenUnknown,
+    /// The token has lapsed.
+    #[error("the token has expired; make a new one with: watchword token create")]
+    TokenExpired,
+    /// The token has admitted all the nodes that it was made for.
+    #[error("the token is used up; make a new one with: watchword token create")]
+    TokenUsed,
+    /// No such node.
+    #[error("there is no node {0}")]
+    NodeUnknown(NodeId),
+    /// The node was removed and cannot come back under its id.
+    #[error("node {0} was removed; empty its data directory and join again")]
+    NodeRemoved(NodeId),
+    /// A cluster without voters could decide nothing.
+    #[error("node {0} is the only voter and cannot be removed")]
+    LastVoter(NodeId),
+    /// Two nodes cannot share an address.
+    #[error("{address} is the address of node {node} already")]
+    NodeAddressTaken {
+        /// The address.
+        address: Arc<str>,
+        /// Whose it is.
+        node: NodeId,
+    },
 }
 
 /// A text that was refused.
@@ -243,6 +309,8 @@ pub enum Text {
     Label,
     /// The name of a client.
     ClientName,
+    /// The address of a node.
+    Address,
 }
 
 impl fmt::Display for Text {
@@ -252,6 +320,7 @@ impl fmt::Display for Text {
             Self::Reason => "the reason",
             Self::Label => "the label",
             Self::ClientName => "the client's name",
+            Self::Address => "the address",
         })
     }
 }
@@ -271,6 +340,10 @@ pub enum Countable {
     Addresses,
     /// Settings in one change.
     SettingChanges,
+    /// Nodes of the cluster.
+    Nodes,
+    /// Tokens that admit nodes.
+    Tokens,
 }
 
 impl fmt::Display for Countable {
@@ -282,6 +355,8 @@ impl fmt::Display for Countable {
             Self::Clients => "clients",
             Self::Addresses => "addresses of one client",
             Self::SettingChanges => "settings in one change",
+            Self::Nodes => "nodes",
+            Self::Tokens => "tokens",
         })
     }
 }
@@ -315,7 +390,12 @@ impl Command {
             | Self::ChangeSettings { .. }
             | Self::EnableFeature { .. }
             | Self::Conclude(_)
-            | Self::SetPassword { .. } => 1,
+            | Self::SetPassword { .. }
+            | Self::Found(_)
+            | Self::CreateToken { .. }
+            | Self::RevokeToken { .. }
+            | Self::AdmitNode(_)
+            | Self::RemoveNode { .. } => 1,
         }
     }
 
@@ -348,6 +428,15 @@ impl Command {
             }
             Self::EnableFeature { level } => feature::enable(state, *level),
             Self::Conclude(conclude) => return attempt::conclude(state, at, conclude),
+            Self::Found(found) => node::found(state, at, found),
+            Self::CreateToken { token, public_key, for_ms, uses } => {
+                node::create_token(state, at, *token, public_key, *for_ms, *uses)
+            }
+            Self::RevokeToken { token } => node::revoke_token(state, *token),
+            Self::AdmitNode(admit) => {
+                return node::admit(state, at, admit).unwrap_or_else(Applied::Refused);
+            }
+            Self::RemoveNode { node } => node::remove(state, at, *node),
         };
         done.map_or_else(Applied::Refused, |()| Applied::Done)
     }

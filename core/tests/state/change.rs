@@ -9,7 +9,7 @@ use watchword_core::{Applied, Command, Refusal};
 
 use crate::common::*;
 
-fn refuses(replica: &mut Replica, command: Command, refusal: Refusal) {
+pub(crate) fn refuses(replica: &mut Replica, command: Command, refusal: Refusal) {
     let before = replica.state.digest().expect("digest");
     assert_eq!(replica.apply(command), Applied::Refused(refusal));
     assert_eq!(replica.state.digest().expect("digest"), before, "nothing changed");

@@ -6,12 +6,13 @@ use watchword_core::attempt::{Asker, Verdict};
 use watchword_core::challenge::ChallengeRef;
 use watchword_core::client::{ClientPolicy, FirstFactor, PasscodeInput, Requirement};
 use watchword_core::command::{
-    ClientFields, Conclude, Decision, Finding, FirstProof, NewDevice, NewOath, NewUser, Proof,
-    PutClient, RadiusFields,
+    Admit, ClientFields, Conclude, Decision, Finding, FirstProof, Found, NewDevice, NewOath,
+    NewUser, Proof, PutClient, RadiusFields,
 };
 use watchword_core::factor::Algorithm;
-use watchword_core::id::{ChallengeId, ClientId, DeviceId, RequestId, UserId};
+use watchword_core::id::{ChallengeId, ClientId, ClusterId, DeviceId, RequestId, TokenId, UserId};
 use watchword_core::name::UserName;
+use watchword_core::node::Authority;
 use watchword_core::sealed::Sealed;
 use watchword_core::time::Timestamp;
 use watchword_core::user::Profile;
@@ -156,4 +157,43 @@ impl Replica {
     pub(crate) fn step(&self) -> u64 {
         self.now / 30_000
     }
+}
+
+pub(crate) fn token_id(n: u8) -> TokenId {
+    TokenId([n; 16])
+}
+
+/// A public key; any bytes will do here.
+pub(crate) fn public_key(n: u8) -> Arc<[u8]> {
+    [n; 44].into()
+}
+
+pub(crate) fn found() -> Command {
+    Command::Found(Box::new(Found {
+        authority: Authority {
+            cluster: ClusterId([7; 16]),
+            certificate: [1, 2, 3].into(),
+            key: Sealed::new(b"sealed"),
+        },
+        address: "node1.example.org:7400".into(),
+        public_key: public_key(1),
+    }))
+}
+
+pub(crate) fn create_token(token: u8, uses: u32) -> Command {
+    Command::CreateToken {
+        token: token_id(token),
+        public_key: public_key(100 + token),
+        for_ms: 3_600_000,
+        uses,
+    }
+}
+
+pub(crate) fn admit(token: u8, key: u8, address: &str) -> Command {
+    Command::AdmitNode(Box::new(Admit {
+        token: token_id(token),
+        address: address.into(),
+        public_key: public_key(key),
+        votes: true,
+    }))
 }

@@ -97,6 +97,11 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("conclude_answer", Command::Conclude(answer)),
         ("remove_client", Command::RemoveClient { client: client_id(8) }),
         ("delete_user", Command::DeleteUser { user: user_id(2) }),
+        ("found", found()),
+        ("create_token", create_token(1, 2)),
+        ("admit_node", admit(1, 2, "node2.example.org:7400")),
+        ("revoke_token", Command::RevokeToken { token: token_id(9) }),
+        ("remove_node", Command::RemoveNode { node: 2 }),
     ]
 }
 
@@ -119,7 +124,12 @@ fn is_sampled(command: &Command) -> bool {
         | Command::ChangeSettings { .. }
         | Command::EnableFeature { .. }
         | Command::Conclude(_)
-        | Command::SetPassword { .. } => true,
+        | Command::SetPassword { .. }
+        | Command::Found(_)
+        | Command::CreateToken { .. }
+        | Command::RevokeToken { .. }
+        | Command::AdmitNode(_)
+        | Command::RemoveNode { .. } => true,
     }
 }
 
@@ -130,6 +140,7 @@ fn results() -> Vec<(&'static str, Applied)> {
         ("nothing", Applied::Nothing),
         ("done", Applied::Done),
         ("stale", Applied::Stale),
+        ("admitted", Applied::Admitted(7)),
         ("refused", Applied::Refused(Refusal::UserExists("alice".into()))),
         ("accepted", Applied::Concluded(decision(accepted))),
         ("rejected", Applied::Concluded(decision(Verdict::Refused(Reason::PasscodeUsed)))),

@@ -11,5 +11,6 @@ mod change;
 mod common;
 mod decision;
 mod golden;
+mod node;
 mod oathtool;
 mod replication;

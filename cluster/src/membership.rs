@@ -1,0 +1,207 @@
+//! Brings Raft's membership in line with the record of nodes.
+//!
+//! What administrators decide, that a node is admitted or removed, is a log entry like any other. The
+//! leader looks at the record now and then and takes one step towards it: a node that was admitted
+//! becomes a learner, a learner that has kept up for a while a voter, a node that was removed leaves.
+//! A leader that dies between two steps leaves nothing half done; the next one goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::type_config::TypeConfigExt;
+use openraft::{BasicNode, ChangeMembers, RaftMetrics};
+
+use crate::Cluster;
+use crate::runtime::{Instant, NodeId, TypeConfig};
+
+/// Pause between two looks.
+const PERIOD: Duration = Duration::from_millis(250);
+/// Entries by which a learner that has kept up may be behind.
+const LAG_MAX: u64 = 1_000;
+/// More voters make every decision slower and nothing safer.
+const VOTERS_MAX: usize = 7;
+
+/// One step.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// It may now follow.
+    AddLearner(NodeId, String),
+    /// It may now vote.
+    Promote(NodeId),
+    /// It no longer belongs.
+    Remove(NodeId),
+    /// This node was removed and must not lead.
+    StepDown(NodeId),
+}
+
+/// Takes steps for as long as the replica runs.
+pub(crate) async fn keep(cluster: Cluster, settle: Duration) {
+    let mut kept_up = BTreeMap::new();
+    loop {
+        TypeConfig::sleep(PERIOD).await;
+        let metrics = cluster.inner.raft.metrics().borrow_watched().clone();
+        if metrics.running_state.is_err() {
+            return;
+        }
+        if metrics.current_leader != Some(cluster.inner.node_id) {
+            kept_up.clear();
+            continue;
+        }
+        let now = TypeConfig::now();
+        note_progress(&metrics, now, &mut kept_up);
+        let ready = |id: NodeId| kept_up.get(&id).is_some_and(|since| *since + settle <= now);
+        if let Some(step) = next_step(&cluster, &metrics, ready) {
+            take(&cluster, step).await;
+        }
+    }
+}
+
+/// Since when each learner has kept up.
+fn note_progress(
+    metrics: &RaftMetrics<TypeConfig>,
+    now: Instant,
+    kept_up: &mut BTreeMap<NodeId, Instant>,
+) {
+    let Some(replication) = &metrics.replication else { return kept_up.clear() };
+    let behind = metrics.last_log_index.unwrap_or(0).saturating_sub(LAG_MAX);
+    for (&id, matched) in replication {
+        if matched.as_ref().is_some_and(|matched| matched.index >= behind) {
+            kept_up.entry(id).or_insert(now);
+        } else {
+            kept_up.remove(&id);
+        }
+    }
+}
+
+fn next_step(
+    cluster: &Cluster,
+    metrics: &RaftMetrics<TypeConfig>,
+    ready: impl Fn(NodeId) -> bool,
+) -> Option<Step> {
+    let state = cluster.state();
+    let membership = metrics.membership_config.membership();
+    if membership.get_joint_config().len() > 1 {
+        return None;
+    }
+    let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
+    let learners: BTreeSet<NodeId> = membership.learner_ids().collect();
+    let me = cluster.inner.node_id;
+    for (id, node) in state.nodes().iter() {
+        let is_voter = voters.contains(&id);
+        let is_member = is_voter || learners.contains(&id);
+        let step = match node.removed {
+            None if !is_member => Step::AddLearner(id, node.address.to_string()),
+            None if node.votes && !is_voter && voters.len() < VOTERS_MAX && ready(id) => {
+                Step::Promote(id)
+            }
+            None => continue,
+            // A cluster without voters would decide nothing ever again.
+            Some(_) if !is_member || voters.iter().eq([&id]) => continue,
+            Some(_) if id == me => {
+                let heir = voters.iter().find(|voter| {
+                    **voter != me && !state.nodes().is_removed(**voter) && ready(**voter)
+                });
+                match heir {
+                    Some(&heir) => Step::StepDown(heir),
+                    None => continue,
+                }
+            }
+            Some(_) => Step::Remove(id),
+        };
+        return Some(step);
+    }
+    None
+}
+
+async fn take(cluster: &Cluster, step: Step) {
+    tracing::info!(?step, "membership");
+    let raft = &cluster.inner.raft;
+    let change = |change: ChangeMembers<NodeId, BasicNode>| async move {
+        raft.change_membership(change, false).await.map(drop).map_err(|error| error.to_string())
+    };
+    let taken = match step {
+        Step::AddLearner(id, address) => {
+            let node = BTreeMap::from([(id, BasicNode::new(address))]);
+            change(ChangeMembers::AddNodes(node)).await
+        }
+        Step::Promote(id) => change(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await,
+        Step::Remove(id) => {
+            let membership = raft.metrics().borrow_watched().membership_config.clone();
+            let ids = BTreeSet::from([id]);
+            if membership.membership().voter_ids().any(|voter| voter == id) {
+                change(ChangeMembers::RemoveVoters(ids)).await
+            } else {
+                change(ChangeMembers::RemoveNodes(ids)).await
+            }
+        }
+        Step::StepDown(heir) => {
+            raft.trigger().transfer_leader(heir).await.map_err(|error| error.to_string())
+        }
+    };
+    if let Err(error) = taken {
+        tracing::warn!(error, "the membership could not be changed; trying again");
+    }
+}
+
+/// Leadership could not be handed over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// Only the leader can.
+    #[error("this node does not lead; the leader is {}", .0.map_or_else(|| "unknown".to_owned(), |id| format!("node {id}")))]
+    NotLeader(Option<NodeId>),
+    /// The other node has no vote.
+    #[error("node {0} is no voter")]
+    NotVoter(NodeId),
+    /// It did not take over in time.
+    #[error("node {0} did not take over in time")]
+    NotTaken(NodeId),
+    /// This node has stopped.
+    #[error("the replica has stopped: {0}")]
+    Stopped(String),
+}
+
+/// How long a hand-over may take.
+const HAND_OVER: Duration = Duration::from_secs(3);
+
+impl Cluster {
+    /// Hands leadership to `heir`, or to the voter that is furthest, and waits until it is taken.
+    ///
+    /// # Errors
+    /// When this node does not lead, or nobody takes over.
+    pub async fn transfer(&self, heir: Option<NodeId>) -> Result<NodeId, TransferError> {
+        let raft = &self.inner.raft;
+        let me = self.inner.node_id;
+        let heir = {
+            let metrics = raft.metrics().borrow_watched().clone();
+            if metrics.current_leader != Some(me) {
+                return Err(TransferError::NotLeader(metrics.current_leader));
+            }
+            let voters: BTreeSet<_> = metrics.membership_config.membership().voter_ids().collect();
+            let furthest = || {
+                let replication = metrics.replication.clone().unwrap_or_default();
+                let others = replication.into_iter().filter(|(id, _)| *id != me);
+                let voting = others.filter(|(id, _)| voters.contains(id));
+                voting.max_by_key(|(_, matched)| *matched).map(|(id, _)| id)
+            };
+            let heir = heir.or_else(furthest).ok_or(TransferError::NotVoter(me))?;
+            if heir == me || !voters.contains(&heir) {
+                return Err(TransferError::NotVoter(heir));
+            }
+            heir
+        };
+        let stopped = |error: openraft::errors::Fatal<TypeConfig>| {
+            TransferError::Stopped(self.stop_reason(&error))
+        };
+        raft.trigger().transfer_leader(heir).await.map_err(stopped)?;
+        let wait = raft.wait(Some(HAND_OVER));
+        let taken = wait.metrics(
+            |metrics| metrics.current_leader.is_some_and(|leader| leader != me),
+            "another leader",
+        );
+        match taken.await.map(|metrics| metrics.current_leader) {
+            Ok(Some(leader)) => Ok(leader),
+            Ok(None) | Err(_) => Err(TransferError::NotTaken(heir)),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What this node does for its peers.
+//!
+//! Every call names its caller, whom the transport has checked. A node that was removed is told so,
+//! and gets nothing else.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use openraft::raft::{AppendEntriesRequest, SnapshotResponse, TransferLeaderRequest, VoteRequest};
+use tonic::{Extensions, Request, Response, Status, Streaming};
+use watchword_proto::Frame;
+use watchword_proto::peer_server::Peer;
+
+use crate::Cluster;
+use crate::network::{frame, open};
+use crate::runtime::{NodeId, Snapshot, SnapshotMeta, TypeConfig, Vote};
+use crate::snapshot::SnapshotData;
+use crate::transport::Caller;
+
+/// Longest snapshot that is taken in, in bytes.
+const SNAPSHOT_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+
+/// The service on this node's replica.
+pub(crate) struct PeerService(pub(crate) Cluster);
+
+/// The caller's connection may only do what members may.
+pub(crate) const REMOVED: &str = "this node was removed from the cluster";
+
+impl PeerService {
+    /// The member that calls.
+    fn member(&self, extensions: &Extensions) -> Result<NodeId, Status> {
+        match extensions.get::<Caller>() {
+            Some(&Caller::Node(node)) if self.0.state().nodes().is_removed(node) => {
+                Err(Status::permission_denied(REMOVED))
+            }
+            Some(&Caller::Node(node)) => Ok(node),
+            Some(Caller::Token(_)) | None => Err(Status::permission_denied("for members only")),
+        }
+    }
+}
+
+fn stopped(error: impl ToString) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type AppendStream = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<Frame>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let node = self.member(request.extensions())?;
+        // A stream gives errors for ever after its first one: it must end there.
+        let contact = self.0.inner.contact.clone();
+        let requests = request.into_inner().scan((), move |(), next| {
+            let request = next.and_then(|frame| open::<AppendEntriesRequest<TypeConfig>>(&frame));
+            match &request {
+                Ok(_) => contact.note(node),
+                Err(error) => tracing::debug!(node, %error, "a stream of entries ended"),
+            }
+            futures::future::ready(request.ok())
+        });
+        let answers = self.0.inner.raft.stream_append(Box::pin(requests));
+        let answers = answers.map(|answer| frame(&answer.map_err(stopped)?));
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn append_one(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        let node = self.member(request.extensions())?;
+        let request = open::<AppendEntriesRequest<TypeConfig>>(request.get_ref())?;
+        self.0.inner.contact.note(node);
+        let answer = self.0.inner.raft.append_entries(request).await.map_err(stopped)?;
+        frame(&answer).map(Response::new)
+    }
+
+    async fn vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        self.member(request.extensions())?;
+        let request = open::<VoteRequest<TypeConfig>>(request.get_ref())?;
+        let answer = self.0.inner.raft.vote(request).await.map_err(stopped)?;
+        frame(&answer).map(Response::new)
+    }
+
+    async fn pre_vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        self.member(request.extensions())?;
+        let request = open::<VoteRequest<TypeConfig>>(request.get_ref())?;
+        let answer = self.0.inner.raft.pre_vote(request).await.map_err(stopped)?;
+        frame(&answer).map(Response::new)
+    }
+
+    async fn transfer_leader(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        self.member(request.extensions())?;
+        let request = open::<TransferLeaderRequest<TypeConfig>>(request.get_ref())?;
+        let answer = self.0.inner.raft.handle_transfer_leader(request).await.map_err(stopped)?;
+        frame(&answer).map(Response::new)
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<Frame>>,
+    ) -> Result<Response<Frame>, Status> {
+        self.member(request.extensions())?;
+        let mut pieces = request.into_inner();
+        let first = pieces.message().await?;
+        let first = first.ok_or_else(|| Status::invalid_argument("the description is missing"))?;
+        let (vote, meta, length) = open::<(Vote, SnapshotMeta, u64)>(&first)?;
+        if length > SNAPSHOT_BYTES_MAX {
+            return Err(Status::invalid_argument("the snapshot is too long"));
+        }
+        // Memory is taken as the bytes come, not as they are announced.
+        let mut bytes = Vec::new();
+        while let Some(piece) = pieces.message().await? {
+            bytes.extend_from_slice(&piece.data);
+            if bytes.len() as u64 > length {
+                return Err(Status::invalid_argument("the snapshot is longer than announced"));
+            }
+        }
+        if bytes.len() as u64 != length {
+            return Err(Status::invalid_argument("the snapshot is shorter than announced"));
+        }
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(Arc::from(bytes)) };
+        let answer: SnapshotResponse<TypeConfig> =
+            self.0.inner.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        frame(&answer).map(Response::new)
+    }
+
+    async fn propose(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        self.member(request.extensions())?;
+        let entries = open(request.get_ref())?;
+        frame(&self.0.propose_forwarded(entries).await).map(Response::new)
+    }
+
+    async fn read_index(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        self.member(request.extensions())?;
+        frame(&self.0.read_index().await).map(Response::new)
+    }
+}

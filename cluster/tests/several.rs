@@ -1,0 +1,283 @@
+//! Several replicas on loopback, with real certificates.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "everything here is a test, helpers included"
+)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::add_user;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use watchword_cluster::{Cluster, Credentials, Options, Role, Transport, node_name};
+use watchword_core::command::{Admit, Found};
+use watchword_core::id::{ClusterId, TokenId};
+use watchword_core::node::Authority;
+use watchword_core::sealed::Sealed;
+use watchword_core::time::Timestamp;
+use watchword_core::{Applied, Command};
+
+const CLUSTER: ClusterId = ClusterId([9; 16]);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What certifies the nodes of a test.
+struct Pki {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+}
+
+impl Pki {
+    fn new() -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new([]).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        let certificate = params.self_signed(&key).expect("a certificate").der().clone();
+        Self { issuer: Issuer::new(params, key), certificate }
+    }
+
+    fn credentials(&self, cluster: ClusterId, node: u64) -> Credentials {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new([node_name(cluster, node)]).expect("a name");
+        let certificate = params.signed_by(&key, &self.issuer).expect("signed");
+        Credentials {
+            cluster,
+            node,
+            authority: self.certificate.clone(),
+            certificate: certificate.der().clone(),
+            key: PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        }
+    }
+
+    fn transport(&self, node: u64) -> Transport {
+        Transport::new(self.credentials(CLUSTER, node)).expect("a transport")
+    }
+}
+
+/// One running replica.
+struct Site {
+    cluster: Cluster,
+    address: String,
+    stop: CancellationToken,
+    served: tokio::task::JoinHandle<()>,
+    dir: TempDir,
+}
+
+impl Site {
+    async fn start(pki: &Pki, node: u64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let dir = tempfile::tempdir().expect("a directory");
+        Self::start_in(dir, pki, node, listener).await
+    }
+
+    async fn start_in(dir: TempDir, pki: &Pki, node: u64, listener: TcpListener) -> Self {
+        let address = listener.local_addr().expect("an address").to_string();
+        let mut options = Options::new(dir.path(), node, Arc::new(|| Timestamp(1_800_000_000_000)));
+        options.transport = Some(pki.transport(node));
+        options.settle = Duration::from_millis(200);
+        let exists = dir.path().join("raft").exists();
+        let cluster = match (node, exists) {
+            (_, true) => Cluster::open(options).await.expect("opened"),
+            (1, false) => Cluster::create(options, address.clone()).await.expect("created"),
+            _ => {
+                Cluster::create_empty(&options).await.expect("created");
+                Cluster::open(options).await.expect("opened")
+            }
+        };
+        let stop = CancellationToken::new();
+        let (served, stopped) = (cluster.clone(), stop.clone());
+        let served = tokio::spawn(async move {
+            let routes = tonic::service::Routes::default();
+            served.serve_peers(listener, routes, stopped.cancelled_owned()).await.expect("served");
+        });
+        Self { cluster, address, stop, served, dir }
+    }
+
+    /// Stops it; its data stays.
+    async fn stop(self) -> TempDir {
+        self.stop.cancel();
+        self.served.abort();
+        self.cluster.shutdown().await.expect("stopped");
+        self.dir
+    }
+
+    async fn until(&self, what: &str, mut holds: impl FnMut(&Cluster) -> bool) {
+        let waited = tokio::time::timeout(PATIENCE, async {
+            let mut tick = tokio::time::interval(Duration::from_millis(20));
+            while !holds(&self.cluster) {
+                tick.tick().await;
+            }
+        });
+        waited.await.unwrap_or_else(|_| panic!("{what}: {:?}", self.cluster.status()));
+    }
+}
+
+/// Founds a cluster and lets `count - 1` more nodes join.
+async fn found(pki: &Pki, count: u64) -> Vec<Site> {
+    let first = Site::start(pki, 1).await;
+    let founding = Command::Found(Box::new(Found {
+        authority: Authority {
+            cluster: CLUSTER,
+            certificate: [1].into(),
+            key: Sealed::new(b"sealed"),
+        },
+        address: first.address.as_str().into(),
+        public_key: [1].into(),
+    }));
+    assert_eq!(first.cluster.propose(founding).await, Ok(Applied::Done));
+    let token = Command::CreateToken {
+        token: TokenId([1; 16]),
+        public_key: [100].into(),
+        for_ms: 60_000,
+        uses: 8,
+    };
+    assert_eq!(first.cluster.propose(token).await, Ok(Applied::Done));
+    let mut sites = vec![first];
+    for node in 2..=count {
+        let site = Site::start(pki, node).await;
+        assert_eq!(admit(&sites[0].cluster, node, &site.address).await, Applied::Admitted(node));
+        sites.push(site);
+    }
+    for site in &sites {
+        site.until("all vote", |cluster| cluster.status().voters.len() as u64 == count).await;
+    }
+    sites
+}
+
+async fn admit(cluster: &Cluster, node: u64, address: &str) -> Applied {
+    let admit = Command::AdmitNode(Box::new(Admit {
+        token: TokenId([1; 16]),
+        address: address.into(),
+        public_key: [u8::try_from(node).expect("small")].into(),
+        votes: true,
+    }));
+    cluster.propose(admit).await.expect("applied")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_node_takes_proposals_and_reads() {
+    let pki = Pki::new();
+    let sites = found(&pki, 3).await;
+    for number in 0..30 {
+        let site = &sites[number as usize % 3];
+        let proposed = site.cluster.propose_indexed(add_user(number)).await.expect("applied");
+        assert_eq!(proposed.applied, Applied::Done);
+        assert_eq!(site.cluster.state().user_count() as u64, number + 1, "its own change");
+        let next = &sites[(number as usize + 1) % 3];
+        let fresh = next.cluster.read().await.expect("a fresh read");
+        assert_eq!(fresh.user_count() as u64, number + 1, "a fresh read anywhere");
+    }
+    let digest = |site: &Site| site.cluster.state().digest().expect("encodes");
+    let last = sites[0].cluster.status().applied;
+    for site in &sites {
+        site.until("all applied", |cluster| cluster.status().applied >= last).await;
+    }
+    assert_eq!(digest(&sites[0]), digest(&sites[1]));
+    assert_eq!(digest(&sites[0]), digest(&sites[2]));
+    for site in sites {
+        site.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_of_three_go_on_when_the_leader_is_gone_and_it_catches_up_again() {
+    let pki = Pki::new();
+    let mut sites = found(&pki, 3).await;
+    let leader = sites.iter().position(|site| site.cluster.status().role == Role::Leader);
+    let gone = sites.remove(leader.expect("a leader"));
+    let (address, node) = (gone.address.clone(), gone.cluster.status().node_id);
+    let dir = gone.stop().await;
+    // Asked at once, before anybody has noticed: the proposal waits for the new leader.
+    let applied = sites[0].cluster.propose(add_user(1)).await;
+    assert_eq!(applied, Ok(Applied::Done));
+    assert_eq!(sites[1].cluster.propose(add_user(2)).await, Ok(Applied::Done));
+    let listener = TcpListener::bind(&address).await.expect("its port again");
+    let back = Site::start_in(dir, &pki, node, listener).await;
+    back.until("it catches up", |cluster| cluster.state().user_count() == 2).await;
+    assert_eq!(back.cluster.propose(add_user(3)).await, Ok(Applied::Done));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_quorum_nothing_is_decided() {
+    let pki = Pki::new();
+    let mut sites = found(&pki, 3).await;
+    let last = sites.pop().expect("three");
+    for site in sites {
+        site.stop().await;
+    }
+    let proposed = last.cluster.propose(add_user(1)).await;
+    assert!(proposed.is_err(), "{proposed:?}");
+    assert!(last.cluster.read().await.is_err());
+    last.until("it is not ready", |cluster| !cluster.status().is_ready()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_is_handed_over_and_a_removed_leader_leaves() {
+    let pki = Pki::new();
+    let sites = found(&pki, 3).await;
+    let leader = |sites: &[Site]| {
+        let lead = |site: &Site| site.cluster.status().role == Role::Leader;
+        sites.iter().position(lead)
+    };
+    let first = leader(&sites).expect("a leader");
+    let heir = sites[(first + 1) % 3].cluster.status().node_id;
+    assert_eq!(sites[first].cluster.transfer(Some(heir)).await, Ok(heir));
+    let second = (first + 1) % 3;
+    sites[second].until("it leads", |cluster| cluster.status().role == Role::Leader).await;
+    assert_eq!(sites[first].cluster.propose(add_user(1)).await, Ok(Applied::Done));
+    let removed = sites[first].cluster.propose(Command::RemoveNode { node: heir }).await;
+    assert_eq!(removed, Ok(Applied::Done));
+    let other = &sites[first];
+    other.until("it has left", |cluster| cluster.status().voters.len() == 2).await;
+    assert_eq!(other.cluster.propose(add_user(2)).await, Ok(Applied::Done));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_another_authority_or_cluster_opens_nothing() {
+    let pki = Pki::new();
+    let sites = found(&pki, 1).await;
+    let address = sites[0].address.clone();
+    let foreign = Pki::new();
+    let stranger = Transport::new(foreign.credentials(CLUSTER, 2)).expect("a transport");
+    let other = Transport::new(pki.credentials(ClusterId([8; 16]), 2)).expect("a transport");
+    for transport in [stranger, other] {
+        assert!(transport.reaches(&address, 1).await.is_err());
+    }
+    let member = pki.transport(2);
+    assert!(member.reaches(&address, 1).await.is_ok());
+    assert!(member.reaches(&address, 3).await.is_err(), "the wrong node at an address");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_peer_is_not_called_all_the_time() {
+    let pki = Pki::new();
+    let sites = found(&pki, 2).await;
+    let mut sites = sites.into_iter();
+    let (first, second) = (sites.next().expect("one"), sites.next().expect("two"));
+    let address = second.address.clone();
+    second.stop().await;
+    // Counts connections where the dead peer was, and closes each at once.
+    let listener = TcpListener::bind(&address).await.expect("its port");
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let counting = tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let span = Duration::from_secs(4);
+    assert!(tokio::time::timeout(span, std::future::pending::<()>()).await.is_err());
+    counting.abort();
+    let calls = calls.load(Ordering::Relaxed);
+    assert!((1..40).contains(&calls), "{calls} connections in {span:?}");
+    first.stop().await;
+}

@@ -1,0 +1,82 @@
+//! Who is admitted to the cluster, and who never is again.
+
+use watchword_core::node::FOUNDER;
+use watchword_core::{Applied, Command, Refusal};
+
+use crate::change::refuses;
+use crate::common::*;
+
+fn founded() -> Replica {
+    let mut replica = Replica::default();
+    assert_eq!(replica.apply(found()), Applied::Done);
+    replica
+}
+
+#[test]
+fn a_cluster_is_founded_once() {
+    let mut replica = founded();
+    assert!(replica.state.nodes().get(FOUNDER).is_some_and(|node| node.votes));
+    refuses(&mut replica, found(), Refusal::FoundedAlready);
+}
+
+#[test]
+fn a_token_admits_as_many_nodes_as_it_was_made_for() {
+    let mut replica = founded();
+    assert_eq!(replica.apply(create_token(1, 2)), Applied::Done);
+    assert_eq!(replica.apply(admit(1, 2, "b:7400")), Applied::Admitted(2));
+    assert_eq!(replica.apply(admit(1, 3, "c:7400")), Applied::Admitted(3));
+    refuses(&mut replica, admit(1, 4, "d:7400"), Refusal::TokenUsed);
+}
+
+#[test]
+fn a_node_that_asks_again_is_the_same_node() {
+    let mut replica = founded();
+    replica.apply(create_token(1, 1));
+    assert_eq!(replica.apply(admit(1, 2, "b:7400")), Applied::Admitted(2));
+    assert_eq!(replica.apply(admit(1, 2, "b:7400")), Applied::Admitted(2));
+    assert_eq!(replica.state.nodes().iter().count(), 2);
+}
+
+#[test]
+fn a_token_lapses_and_can_be_taken_back() {
+    let mut replica = founded();
+    replica.apply(create_token(1, 1));
+    replica.now += 3_600_000;
+    replica.apply(create_token(2, 1));
+    refuses(&mut replica, admit(1, 2, "b:7400"), Refusal::TokenExpired);
+    assert_eq!(replica.apply(Command::RevokeToken { token: token_id(2) }), Applied::Done);
+    refuses(&mut replica, admit(2, 2, "b:7400"), Refusal::TokenUnknown);
+    refuses(&mut replica, Command::RevokeToken { token: token_id(2) }, Refusal::TokenUnknown);
+}
+
+#[test]
+fn two_nodes_do_not_share_an_address() {
+    let mut replica = founded();
+    replica.apply(create_token(1, 2));
+    let taken = "node1.example.org:7400";
+    let refusal = Refusal::NodeAddressTaken { address: taken.into(), node: FOUNDER };
+    refuses(&mut replica, admit(1, 2, taken), refusal);
+}
+
+#[test]
+fn a_removed_node_never_comes_back_under_its_id_and_frees_its_address() {
+    let mut replica = founded();
+    replica.apply(create_token(1, 3));
+    assert_eq!(replica.apply(admit(1, 2, "b:7400")), Applied::Admitted(2));
+    assert_eq!(replica.apply(Command::RemoveNode { node: 2 }), Applied::Done);
+    assert!(replica.state.nodes().is_removed(2));
+    refuses(&mut replica, admit(1, 2, "b:7400"), Refusal::NodeRemoved(2));
+    assert_eq!(replica.apply(admit(1, 3, "b:7400")), Applied::Admitted(3));
+    refuses(&mut replica, Command::RemoveNode { node: 9 }, Refusal::NodeUnknown(9));
+}
+
+#[test]
+fn the_last_voter_stays() {
+    let mut replica = founded();
+    let only = Command::RemoveNode { node: FOUNDER };
+    refuses(&mut replica, only.clone(), Refusal::LastVoter(FOUNDER));
+    replica.apply(create_token(1, 1));
+    replica.apply(admit(1, 2, "b:7400"));
+    assert_eq!(replica.apply(only), Applied::Done);
+    refuses(&mut replica, Command::RemoveNode { node: 2 }, Refusal::LastVoter(2));
+}
