@@ -19,6 +19,9 @@ pub struct Config {
     /// What wraps the cluster's data key: exactly one of `key_file` and `passphrase_file`.
     #[serde(default)]
     pub key: KeyConfig,
+    /// The port for the cluster's other nodes.
+    #[serde(default)]
+    pub peers: PeersConfig,
     /// The RADIUS front.
     #[serde(default)]
     pub radius: RadiusConfig,
@@ -41,6 +44,38 @@ pub struct KeyConfig {
     pub key_file: Option<PathBuf>,
     /// A file with a passphrase, readable by its owner alone.
     pub passphrase_file: Option<PathBuf>,
+}
+
+/// `[peers]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PeersConfig {
+    /// Where this node listens for other nodes.
+    pub listen: SocketAddr,
+    /// Where other nodes reach this one: host and port. Needed when `listen` names no single host.
+    pub advertise: Option<String>,
+}
+
+impl Default for PeersConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([0, 0, 0, 0], 7400)), advertise: None }
+    }
+}
+
+impl PeersConfig {
+    /// Where other nodes reach this one. A node that listens everywhere and names no host is known
+    /// by the name of its host.
+    pub fn advertised(&self) -> String {
+        match &self.advertise {
+            Some(address) => address.clone(),
+            None if self.listen.ip().is_unspecified() => {
+                let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
+                let host = host.as_deref().map_or("localhost", str::trim);
+                format!("{host}:{}", self.listen.port())
+            }
+            None => self.listen.to_string(),
+        }
+    }
 }
 
 /// `[radius]`
@@ -119,6 +154,9 @@ pub struct RaftConfig {
     /// Longest such silence.
     #[serde(with = "humantime_serde")]
     pub election_max: Duration,
+    /// How long a node that joins must have kept up before it votes.
+    #[serde(with = "humantime_serde")]
+    pub promote_after: Duration,
 }
 
 impl Default for RaftConfig {
@@ -127,6 +165,7 @@ impl Default for RaftConfig {
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(300),
             election_max: Duration::from_millis(600),
+            promote_after: Duration::from_secs(2),
         }
     }
 }
@@ -204,7 +243,7 @@ impl Config {
             return Err(ConfigError::KeySource(path.to_owned()));
         }
         let out_of_range = |reason| ConfigError::OutOfRange { path: path.to_owned(), reason };
-        let RaftConfig { heartbeat, election_min, election_max } = config.raft;
+        let RaftConfig { heartbeat, election_min, election_max, .. } = config.raft;
         if heartbeat.is_zero() || heartbeat * 2 > election_min || election_min >= election_max {
             return Err(out_of_range(
                 "[raft] needs 0 < heartbeat, 2 heartbeats within election_min, and \

@@ -12,7 +12,7 @@ use argon2::Argon2;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Serialize};
-use watchword_core::id::{ClientId, DeviceId, UserId};
+use watchword_core::id::{ClientId, ClusterId, DeviceId, UserId};
 use watchword_core::sealed::Sealed;
 use zeroize::Zeroizing;
 
@@ -39,6 +39,10 @@ pub enum Owner {
     Challenge(ClientId),
     /// The data key itself, under the wrapping key.
     DataKey,
+    /// The private key of a cluster's authority.
+    AuthorityKey(ClusterId),
+    /// The private key of a node's certificate.
+    NodeKey(ClusterId),
 }
 
 impl Owner {
@@ -49,6 +53,8 @@ impl Owner {
             Self::ClientSecret(ClientId(id)) => (3, id),
             Self::Challenge(ClientId(id)) => (4, id),
             Self::DataKey => (5, [0; 16]),
+            Self::AuthorityKey(ClusterId(id)) => (6, id),
+            Self::NodeKey(ClusterId(id)) => (7, id),
         };
         let mut data = [kind; 17];
         if let Some((_, rest)) = data.split_first_mut() {
@@ -106,6 +112,7 @@ pub enum KeyError {
 /// The cluster's data key.
 pub struct Keyring {
     key: LessSafeKey,
+    bytes: Zeroizing<[u8; KEY_BYTES]>,
 }
 
 impl fmt::Debug for Keyring {
@@ -131,6 +138,14 @@ impl Keyring {
     /// # Errors
     /// When there is a keyring already, or a file cannot be read or written.
     pub fn create(data_dir: &Path, source: &KeySource) -> Result<Self, KeyError> {
+        Self::adopt(data_dir, source, &*Zeroizing::new(random::bytes::<KEY_BYTES>()?))
+    }
+
+    /// Like [`Keyring::create`], with the data key of a cluster that this node was admitted to.
+    ///
+    /// # Errors
+    /// As [`Keyring::create`]; also when the key has not 32 bytes.
+    pub fn adopt(data_dir: &Path, source: &KeySource, data_key: &[u8]) -> Result<Self, KeyError> {
         let path = data_dir.join(KEYRING_FILE);
         if path.exists() {
             return Err(KeyError::Exists(path));
@@ -143,8 +158,7 @@ impl Keyring {
             write_private(key_file, text.as_bytes())?;
         }
         let salt = random::bytes::<16>()?;
-        let data_key = Zeroizing::new(random::bytes::<KEY_BYTES>()?);
-        let wrapped = wrapping_key(source, &salt)?.seal(Owner::DataKey, &*data_key)?;
+        let wrapped = wrapping_key(source, &salt)?.seal(Owner::DataKey, data_key)?;
         let file = KeyringFile {
             format: 1,
             passphrase_salt: matches!(source, KeySource::Passphrase(_))
@@ -153,7 +167,7 @@ impl Keyring {
         };
         let text = serde_json::to_string_pretty(&file).map_err(|_| KeyError::Seal)? + "\n";
         write_private(&path, text.as_bytes())?;
-        Self::from_bytes(&*data_key)
+        Self::from_bytes(data_key)
     }
 
     /// Reads and unwraps the data key.
@@ -230,9 +244,16 @@ impl Keyring {
         Ok(text)
     }
 
+    /// The data key itself, for a node that was admitted. It must leave this process only through
+    /// a connection between nodes.
+    pub fn export(&self) -> &[u8] {
+        &*self.bytes
+    }
+
     fn from_bytes(key: &[u8]) -> Result<Self, KeyError> {
+        let bytes = Zeroizing::new(key.try_into().map_err(|_| KeyError::DoesNotOpen)?);
         let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| KeyError::DoesNotOpen)?;
-        Ok(Self { key: LessSafeKey::new(key) })
+        Ok(Self { key: LessSafeKey::new(key), bytes })
     }
 }
 
@@ -277,6 +298,28 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     std::fs::read(path).map(Zeroizing::new).map_err(failed)
 }
 
+/// Writes a file that only its owner may read in the place of the one before, durably: whoever
+/// reads finds the old or the new one.
+///
+/// # Errors
+/// When it cannot be written; then the old one stands.
+pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
+    let new = path.with_extension("new");
+    let failed = |source| KeyError::File { path: path.to_owned(), source };
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    write_private(&new, bytes)?;
+    std::fs::rename(&new, path).map_err(failed)?;
+    sync_parent(path).map_err(failed)
+}
+
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    std::fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 /// Writes a new file that only its owner may read, durably.
 fn write_private(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
     let write = || {
@@ -284,8 +327,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
             std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        std::fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+        sync_parent(path)
     };
     write().map_err(|source| KeyError::File { path: path.to_owned(), source })
 }

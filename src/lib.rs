@@ -6,16 +6,20 @@
 //! [`cli`] calls it; [`node`] starts and stops all of them.
 
 pub mod admin;
+pub mod admission;
 pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod error_chain;
 pub mod https;
+pub mod identity;
+pub mod join;
 pub mod keys;
 pub mod logging;
 pub mod metrics;
 pub mod node;
+pub mod pki;
 pub mod radius;
 pub mod random;
 pub mod throttle;

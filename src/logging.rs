@@ -12,9 +12,9 @@ use crate::config::{LogConfig, LogFormat};
 /// # Errors
 /// When the level is not a filter.
 pub fn start(config: &LogConfig) -> Result<(), ParseError> {
-    // The consensus library tells its inner life at "info", and warns of what it was about to do
-    // whenever it is stopped in order; that is debugging for us.
-    let quiet = "openraft=warn,openraft::raft=error";
+    // The consensus library tells its inner life at "info", and warns at every heartbeat of a peer
+    // that is away, of which we have told once; that is debugging for us.
+    let quiet = "openraft=error";
     let filter = EnvFilter::try_new(format!("{quiet},{}", config.level))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -14,26 +14,39 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use rustls::pki_types::PrivateKeyDer;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use watchword_cluster::{Cluster, OpenError, Options, ShutdownError, Timing};
+use watchword_cluster::{
+    Cluster, Credentials, OpenError, Options, ShutdownError, Timing, Transport, TransportError,
+    node_name,
+};
+use watchword_core::command::Found;
+use watchword_core::id::ClusterId;
+use watchword_core::node::{self as replicated, FOUNDER};
 
-use crate::admin::Admin;
+use crate::admin::{Admin, AdminError, NewToken, TokenSpec};
+use crate::admission;
 use crate::auth::Authenticator;
-use crate::clock;
 use crate::config::{Config, KeySource};
+use crate::error_chain::chain;
 use crate::https::{self, Caller};
-use crate::keys::{KeyError, Keyring};
+use crate::identity::{Identity, IdentityError};
+use crate::keys::{KeyError, Keyring, Owner};
+use crate::pki::{Authority, PkiError, PrivateKey, RENEW_AFTER_MS};
 use crate::radius::exchange::Exchanges;
 use crate::radius::listener::Listener;
+use crate::{clock, random};
 
-/// The id of the node that founds a cluster.
-const FOUNDER: u64 = 1;
 /// How long requests under way may take to finish when the node stops.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a start waits for a leader before it reports the node as started all the same.
 const LEADER_WAIT: Duration = Duration::from_secs(5);
+/// Pause between two looks at the age of the node's certificate.
+const RENEWAL_LOOK: Duration = Duration::from_secs(3600);
+/// The token that comes with a new cluster: enough for three nodes.
+const FIRST_TOKEN: TokenSpec = TokenSpec { seconds: 3600, uses: 2 };
 
 /// Why a node could not be made, started or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +81,18 @@ pub enum NodeError {
         /// Why.
         source: io::Error,
     },
+    /// The node's identity cannot be read or written.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A certificate cannot be made.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// A certificate cannot be used.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The cluster cannot be founded, or the first token not made.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// The log did not close.
     #[error(transparent)]
     Shutdown(#[from] ShutdownError),
@@ -83,23 +108,78 @@ pub struct Node {
     tasks: TaskTracker,
 }
 
-/// Makes the first node of a new cluster: its data directory, data key and empty log.
+/// Makes the first node of a new cluster: its data directory, data key, authority and log; and a
+/// token for the next nodes.
 ///
 /// # Errors
 /// When there is a cluster already, or something cannot be made; then nothing that looks like a
 /// cluster is left.
-pub async fn init(config: &Config) -> Result<(), NodeError> {
+pub async fn init(config: &Config) -> Result<NewToken, NodeError> {
+    prepare_data_dir(config)?;
+    let source = config.key_source().ok_or(NodeError::KeySource)?;
+    // A keyring or identity without a log is what an interrupted `init` leaves behind: go on with it.
+    let keys = match Keyring::create(&config.data_dir, &source) {
+        Err(KeyError::Exists(_)) => open_keys(config, &source).await?,
+        created => created?,
+    };
+    if !Identity::exists(&config.data_dir) {
+        new_identity(&keys)?.save(&config.data_dir, &keys)?;
+    }
+    let identity = Identity::load(&config.data_dir, &keys)?;
+    let options = options(config, &identity)?;
+    let cluster = Cluster::create(options, config.peers.advertised()).await?;
+    let admin = Admin::new(cluster.clone(), Arc::new(keys), CancellationToken::new());
+    let token = match found(config, &identity, &admin).await {
+        Ok(()) => admin.create_token(FIRST_TOKEN).await.map_err(NodeError::from),
+        Err(error) => Err(error),
+    };
+    drop(admin);
+    cluster.shutdown().await?;
+    token
+}
+
+/// Makes the data directory, if it is missing, and checks that nobody else may enter it.
+///
+/// # Errors
+/// When it cannot be made, or others may enter it.
+pub fn prepare_data_dir(config: &Config) -> Result<(), NodeError> {
     let failed = |source| NodeError::DataDir { path: config.data_dir.clone(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(&config.data_dir).map_err(failed)?;
-    check_private(&config.data_dir)?;
-    let source = config.key_source().ok_or(NodeError::KeySource)?;
-    // A keyring without a log is what an interrupted `init` leaves behind: go on with it.
-    match Keyring::create(&config.data_dir, &source) {
-        Err(KeyError::Exists(_)) => _ = open_keys(config, &source).await?,
-        created => _ = created?,
-    }
-    let cluster = Cluster::create(options(config), String::new()).await?;
-    Ok(cluster.shutdown().await?)
+    check_private(&config.data_dir)
+}
+
+/// The identity of a founder, with a new authority.
+fn new_identity(keys: &Keyring) -> Result<Identity, NodeError> {
+    let now = clock::now();
+    let cluster = ClusterId(random::bytes().map_err(PkiError::from)?);
+    let (authority, authority_key) = Authority::create(cluster, now)?;
+    let sealed = keys.seal(Owner::AuthorityKey(cluster), authority_key.pkcs8())?;
+    let key = PrivateKey::generate()?;
+    let name = node_name(cluster, FOUNDER);
+    Ok(Identity {
+        node: FOUNDER,
+        cluster,
+        authority: authority.certificate().clone(),
+        certificate: authority.certify(&name, &key.public_key(), now)?,
+        key,
+        certified: now,
+        authority_key: Some(sealed),
+    })
+}
+
+/// Writes into the log what only the founder knows, unless it is there.
+async fn found(config: &Config, identity: &Identity, admin: &Admin) -> Result<(), NodeError> {
+    let Some(key) = identity.authority_key.clone() else { return Ok(()) };
+    let found = Found {
+        authority: replicated::Authority {
+            cluster: identity.cluster,
+            certificate: identity.authority.to_vec().into(),
+            key,
+        },
+        address: config.peers.advertised().into(),
+        public_key: identity.key.public_key().into(),
+    };
+    Ok(admin.found(found).await?)
 }
 
 impl Node {
@@ -111,8 +191,9 @@ impl Node {
         check_private(&config.data_dir)?;
         let source = config.key_source().ok_or(NodeError::KeySource)?;
         let keys = Arc::new(open_keys(config, &source).await?);
-        let cluster = Cluster::open(options(config)).await?;
-        let started = Self::start_on(config, cluster.clone(), keys, recorder).await;
+        let identity = Identity::load(&config.data_dir, &keys)?;
+        let cluster = Cluster::open(options(config, &identity)?).await?;
+        let started = Self::start_on(config, identity, cluster.clone(), keys, recorder).await;
         if started.is_err() {
             cluster.shutdown().await?;
         }
@@ -121,6 +202,7 @@ impl Node {
 
     async fn start_on(
         config: &Config,
+        identity: Identity,
         cluster: Cluster,
         keys: Arc<Keyring>,
         recorder: PrometheusHandle,
@@ -135,6 +217,8 @@ impl Node {
         let metrics =
             TcpListener::bind(address).await.map_err(bind("metrics", address.to_string()))?;
         let metrics_address = metrics.local_addr().map_err(bind("metrics", address.to_string()))?;
+        let address = config.peers.listen;
+        let peers = TcpListener::bind(address).await.map_err(bind("peers", address.to_string()))?;
         let socket = config.admin_socket();
         let admin_listener =
             bind_private(&socket).map_err(bind("administration", socket.display().to_string()))?;
@@ -147,10 +231,19 @@ impl Node {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let admin = Admin::new(cluster.clone(), keys.clone(), stop.clone());
         let authenticator = Authenticator::new(cluster.clone(), keys.clone());
+        let keys_for_renewal = keys.clone();
         let exchanges = Arc::new(Exchanges::new(authenticator, keys, &config.radius));
         for listener in radius {
             tasks.spawn(listener.serve(exchanges.clone(), stop.clone(), tasks.clone()));
         }
+        let routes = admission::routes(admin.clone());
+        let (served, stopped) = (cluster.clone(), stop.clone());
+        tasks.spawn(async move {
+            let serving = served.serve_peers(peers, routes, stopped.cancelled_owned());
+            if let Err(error) = serving.await {
+                tracing::error!(error = chain(&error), "peers are not served");
+            }
+        });
         let app = https::admin_router(admin.clone());
         let app = app.into_make_service_with_connect_info::<Caller>();
         serve(&tasks, "administration", axum::serve(admin_listener, app), stop.clone());
@@ -159,6 +252,15 @@ impl Node {
         if let Err(error) = cluster.wait_for_leader(LEADER_WAIT).await {
             tracing::warn!(%error, "started without a leader");
         }
+        found(config, &identity, &admin).await?;
+        tasks.spawn(renew(
+            config.data_dir.clone(),
+            identity,
+            cluster.clone(),
+            keys_for_renewal,
+            admin.clone(),
+            stop.clone(),
+        ));
         Ok(Self { cluster, admin, radius_addresses, metrics_address, stop, tasks })
     }
 
@@ -182,6 +284,10 @@ impl Node {
     /// # Errors
     /// When the log does not close in order. Nothing that was acknowledged is lost by that.
     pub async fn stop(self) -> Result<(), NodeError> {
+        // Another leads before this one is gone: nobody has to notice that it is.
+        if let Err(error) = self.cluster.drain(true).await {
+            tracing::info!(%error, "leadership is not handed over");
+        }
         self.stop.cancel();
         self.tasks.close();
         if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
@@ -231,15 +337,87 @@ async fn open_keys(config: &Config, source: &KeySource) -> Result<Keyring, NodeE
     Ok(opened.map_err(|_| KeyError::DoesNotOpen)??)
 }
 
-fn options(config: &Config) -> Options {
-    Options {
+/// What the replica is told.
+///
+/// # Errors
+/// When the node's certificate is of no use.
+pub fn options(config: &Config, identity: &Identity) -> Result<Options, NodeError> {
+    let options = Options::new(config.data_dir.clone(), identity.node, Arc::new(clock::now));
+    Ok(Options {
+        transport: Some(Transport::new(credentials(identity))?),
+        settle: config.raft.promote_after,
         timing: Timing {
             heartbeat: config.raft.heartbeat,
             election_min: config.raft.election_min,
             election_max: config.raft.election_max,
         },
-        ..Options::new(config.data_dir.clone(), FOUNDER, Arc::new(clock::now))
+        ..options
+    })
+}
+
+fn credentials(identity: &Identity) -> Credentials {
+    Credentials {
+        cluster: identity.cluster,
+        node: identity.node,
+        authority: identity.authority.clone(),
+        certificate: identity.certificate.clone(),
+        key: PrivateKeyDer::Pkcs8(identity.key.pkcs8().to_vec().into()),
     }
+}
+
+/// Renews the node's certificate before it lapses, for as long as the node runs.
+async fn renew(
+    data_dir: PathBuf,
+    mut identity: Identity,
+    cluster: Cluster,
+    keys: Arc<Keyring>,
+    admin: Admin,
+    stop: CancellationToken,
+) {
+    let mut look = tokio::time::interval(RENEWAL_LOOK);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = look.tick() => {}
+        }
+        let age = clock::now().ms_since(identity.certified);
+        if age < RENEW_AFTER_MS {
+            continue;
+        }
+        match renewed(&data_dir, &identity, &cluster, &keys, &admin) {
+            Ok(new) => {
+                tracing::info!("the node's certificate was renewed");
+                identity = new;
+            }
+            Err(error) => {
+                tracing::error!(error = chain(&error), "the node's certificate is not renewed");
+            }
+        }
+    }
+}
+
+/// A new key and certificate, in use and on disk.
+fn renewed(
+    data_dir: &Path,
+    old: &Identity,
+    cluster: &Cluster,
+    keys: &Keyring,
+    admin: &Admin,
+) -> Result<Identity, NodeError> {
+    let key = PrivateKey::generate()?;
+    let certificate = admin.certify_self(old.cluster, old.node, &key.public_key())?;
+    let identity = Identity {
+        node: old.node,
+        cluster: old.cluster,
+        authority: old.authority.clone(),
+        certificate: certificate.into(),
+        key,
+        certified: clock::now(),
+        authority_key: old.authority_key.clone(),
+    };
+    identity.save(data_dir, keys)?;
+    cluster.renew(credentials(&identity))?;
+    Ok(identity)
 }
 
 /// Refuses a data directory that others may enter.

@@ -15,11 +15,25 @@ use std::process::Command;
 /// The modules of `src/` from the bottom to the top. A module may import its own layer and those
 /// below, with the exceptions that [`may_import`] names.
 const LAYERS: &[(u8, &[&str])] = &[
-    (2, &["clock", "config", "error_chain", "keys", "logging", "metrics", "random", "throttle"]),
+    (
+        2,
+        &[
+            "clock",
+            "config",
+            "error_chain",
+            "identity",
+            "keys",
+            "logging",
+            "metrics",
+            "pki",
+            "random",
+            "throttle",
+        ],
+    ),
     (3, &["directory", "delivery"]),
     (4, &["auth", "admin"]),
-    (5, &["radius", "ldap", "https"]),
-    (6, &["cli", "node", "main", "lib"]),
+    (5, &["radius", "ldap", "https", "admission"]),
+    (6, &["cli", "join", "node", "main", "lib"]),
 ];
 
 fn layer(module: &str) -> Option<u8> {
@@ -42,6 +56,7 @@ const CLUSTER_USERS: &[(&str, &str)] = &[
     ("auth", "proposes decisions"),
     ("admin", "proposes what administrators change"),
     ("node", "opens and closes it"),
+    ("join", "makes an empty one"),
     ("cli/log_dump.rs", "reads the store of a stopped node"),
 ];
 

@@ -27,6 +27,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -88,6 +89,8 @@ struct Inner {
     proposer: propose::Proposer,
     network: network::Network,
     contact: Arc<contact::Contact>,
+    /// Whether an administrator has taken this node out of service.
+    drained: AtomicBool,
     /// Silence after which the leader counts as gone.
     patience: Duration,
     transport: Option<Transport>,

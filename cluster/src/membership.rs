@@ -6,6 +6,7 @@
 //! A leader that dies between two steps leaves nothing half done; the next one goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
@@ -13,6 +14,7 @@ use openraft::type_config::TypeConfigExt;
 use openraft::{BasicNode, ChangeMembers, RaftMetrics};
 
 use crate::Cluster;
+use crate::Role;
 use crate::runtime::{Instant, NodeId, TypeConfig};
 
 /// Pause between two looks.
@@ -32,7 +34,7 @@ enum Step {
     /// It no longer belongs.
     Remove(NodeId),
     /// This node was removed and must not lead.
-    StepDown(NodeId),
+    HandOver(NodeId),
 }
 
 /// Takes steps for as long as the replica runs.
@@ -103,7 +105,7 @@ fn next_step(
                     **voter != me && !state.nodes().is_removed(**voter) && ready(**voter)
                 });
                 match heir {
-                    Some(&heir) => Step::StepDown(heir),
+                    Some(&heir) => Step::HandOver(heir),
                     None => continue,
                 }
             }
@@ -135,7 +137,7 @@ async fn take(cluster: &Cluster, step: Step) {
                 change(ChangeMembers::RemoveNodes(ids)).await
             }
         }
-        Step::StepDown(heir) => {
+        Step::HandOver(heir) => {
             raft.trigger().transfer_leader(heir).await.map_err(|error| error.to_string())
         }
     };
@@ -165,6 +167,20 @@ pub enum TransferError {
 const HAND_OVER: Duration = Duration::from_secs(3);
 
 impl Cluster {
+    /// Takes this node out of service, or back. Out of service it is not ready, does not lead and
+    /// does not stand for election; it goes on following and voting.
+    ///
+    /// # Errors
+    /// When it leads and nobody takes over; then it leads on, and is not ready all the same.
+    pub async fn drain(&self, drained: bool) -> Result<(), TransferError> {
+        self.inner.drained.store(drained, Ordering::Relaxed);
+        self.inner.raft.runtime_config().elect(!drained);
+        if drained && self.status().role == Role::Leader && self.status().voters.len() > 1 {
+            self.transfer(None).await?;
+        }
+        Ok(())
+    }
+
     /// Hands leadership to `heir`, or to the voter that is furthest, and waits until it is taken.
     ///
     /// # Errors

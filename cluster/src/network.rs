@@ -9,6 +9,7 @@ use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -38,6 +39,7 @@ use watchword_proto::Frame;
 use watchword_proto::peer_client::PeerClient;
 
 use crate::runtime::{NodeId, Snapshot, SnapshotMeta, TypeConfig, Vote};
+use crate::service::REMOVED;
 use crate::snapshot::SnapshotData;
 use crate::transport::Transport;
 
@@ -75,6 +77,8 @@ pub(crate) fn open<T: DeserializeOwned>(frame: &Frame) -> Result<T, Status> {
 pub(crate) struct Network {
     transport: Option<Transport>,
     peers: Arc<Mutex<BTreeMap<(NodeId, Lane), Known>>>,
+    /// Whether a member has told this node that it was removed.
+    removed: Arc<AtomicBool>,
 }
 
 /// What a connection is for.
@@ -92,7 +96,20 @@ struct Known {
 impl Network {
     /// Connections by `transport`; without one, no peer can be reached.
     pub(crate) fn new(transport: Option<Transport>) -> Self {
-        Self { transport, peers: Arc::default() }
+        Self { transport, peers: Arc::default(), removed: Arc::default() }
+    }
+
+    /// Whether a member has told this node that it was removed.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// Looks whether a refusal says that this node was removed.
+    fn note(&self, status: &Status) {
+        let is_removed = status.code() == Code::PermissionDenied && status.message() == REMOVED;
+        if is_removed && !self.removed.swap(true, Ordering::Relaxed) {
+            tracing::error!("{REMOVED}; empty its data directory to join again");
+        }
     }
 
     /// A handle to what `node` at `address` serves.
@@ -235,18 +252,24 @@ impl Peer {
         })
     }
 
+    fn failed(&self, status: Status) -> RPCError<TypeConfig> {
+        failed(&self.network, status)
+    }
+
     /// The message as a request with openraft's own deadline.
     fn request<T: Serialize>(
+        &self,
         message: &T,
         option: &RPCOption,
     ) -> Result<Request<Frame>, RPCError<TypeConfig>> {
-        let mut request = Request::new(frame(message).map_err(failed)?);
+        let mut request = Request::new(frame(message).map_err(|status| self.failed(status))?);
         request.set_timeout(option.soft_ttl());
         Ok(request)
     }
 }
 
-fn failed(status: Status) -> RPCError<TypeConfig> {
+fn failed(network: &Network, status: Status) -> RPCError<TypeConfig> {
+    network.note(&status);
     match status.code() {
         Code::Unavailable | Code::PermissionDenied | Code::DeadlineExceeded => {
             RPCError::Unreachable(Unreachable::new(&status))
@@ -260,10 +283,12 @@ macro_rules! call {
     ($peer:expr, $method:ident, $message:expr, $option:expr, $kind:ident) => {{
         let peer: &Peer = $peer;
         let mut client = peer.client(Lane::Urgent)?;
-        let request = Peer::request($message, &$option)?;
+        let request = peer.request($message, &$option)?;
         let patience = $option.soft_ttl();
         match TypeConfig::timeout(patience, client.$method(request)).await {
-            Ok(answer) => open(&answer.map_err(failed)?.into_inner()).map_err(failed),
+            Ok(answer) => answer
+                .and_then(|answer| open(answer.get_ref()))
+                .map_err(|status| peer.failed(status)),
             Err(_) => Err(RPCError::Timeout(Timeout {
                 action: RPCTypes::$kind,
                 id: peer.target,
@@ -306,11 +331,14 @@ impl RaftNetworkV2<TypeConfig> for Peer {
                 .map(|request| frame(&request))
                 .take_while(|frame| futures::future::ready(frame.is_ok()))
                 .filter_map(|frame| futures::future::ready(frame.ok()));
-            let answers = client.append(frames).await.map_err(failed)?.into_inner();
+            let answers = client.append(frames).await.map_err(|status| self.failed(status))?;
+            let answers = answers.into_inner();
+            let network = &self.network;
             // Nothing may be read from a stream after its first error: it gives errors for ever.
             let answers = answers.scan(false, |is_over, answer| {
-                let answer =
-                    (!*is_over).then(|| answer.and_then(|frame| open(&frame)).map_err(failed));
+                let answer = (!*is_over).then(|| {
+                    answer.and_then(|frame| open(&frame)).map_err(|status| failed(network, status))
+                });
                 *is_over = matches!(answer, Some(Err(_)));
                 futures::future::ready(answer)
             });
@@ -352,7 +380,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let unreadable = |error: io::Error| StreamingError::Network(NetworkError::new(&error));
         let bytes = Bytes::from_owner(snapshot.snapshot.read().await.map_err(unreadable)?);
         let described: (Vote, SnapshotMeta, u64) = (vote, snapshot.meta, bytes.len() as u64);
-        let description = frame(&described).map_err(failed)?;
+        let description = frame(&described).map_err(|status| self.failed(status))?;
         let pieces = (0..bytes.len())
             .step_by(SNAPSHOT_PIECE)
             .map(move |at| Frame { data: bytes.slice(at..bytes.len().min(at + SNAPSHOT_PIECE)) });
@@ -360,7 +388,10 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         let sent = client.snapshot(futures::stream::iter([description].into_iter().chain(pieces)));
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
-            answer = sent => Ok(open(&answer.map_err(failed)?.into_inner()).map_err(failed)?),
+            answer = sent => {
+                let answer = answer.and_then(|answer| open(answer.get_ref()));
+                Ok(answer.map_err(|status| self.failed(status))?)
+            }
         }
     }
 

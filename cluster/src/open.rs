@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use openraft::alias::JoinHandleOf;
@@ -28,6 +29,7 @@ use crate::snapshot::Shelf;
 use crate::state_machine::StateMachine;
 use crate::status::is_sole_voter;
 use crate::storage::{self, OpenError};
+use crate::transport::{Credentials, TransportError};
 use crate::{Cluster, Inner, membership};
 
 /// Entries that are replayed at once.
@@ -96,6 +98,14 @@ impl Cluster {
         TypeConfig::spawn_blocking(move || storage::create(&dir, node_id, None))
             .await
             .map_err(failed(options))?
+    }
+
+    /// Shows other credentials from the next connection on.
+    ///
+    /// # Errors
+    /// When they are of no use; then nothing changes.
+    pub fn renew(&self, credentials: Credentials) -> Result<(), TransportError> {
+        self.inner.transport.as_ref().map_or(Ok(()), |transport| transport.renew(credentials))
     }
 
     /// Serves peers on `listener`, and `routes` besides, until `stop` completes.
@@ -221,6 +231,7 @@ impl Cluster {
                 node_id,
                 network,
                 contact,
+                drained: AtomicBool::new(false),
                 patience,
                 transport: options.transport,
             }),

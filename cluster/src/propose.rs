@@ -11,7 +11,7 @@
 //!                        ┌─ this node leads ──► openraft ─── applied here ───┐
 //!   propose ──► queue ───┤                                                   ├──► answer
 //!                  ▲     ├─ another leads ────► its queue ── applied here ───┘
-//!                  │     └─ nobody leads: wait for one, for [`PATIENCE`]
+//!                  │     └─ nobody leads: wait for one, for a while
 //!                  └─ nothing was proposed (no longer the leader, not reached): once more
 //! ```
 //!
@@ -51,9 +51,10 @@ const PROPOSAL_OVERHEAD: usize = 1024;
 const BATCH_MAX: usize = 1024;
 const BATCH_WEIGHT_MAX: usize = 2 * 1024 * 1024;
 
-/// How long a proposal waits for a leader, for the leader's answer, and for this node's own state to
-/// reach it. Longer than an election takes, shorter than a client waits before it asks again.
-const PATIENCE: Duration = Duration::from_millis(2_500);
+/// How long a proposal waits for a leader: a few elections.
+const LEADER_PATIENCE: Duration = Duration::from_secs(5);
+/// How long it waits for the leader's answer, and then for this node's own state to reach it.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(2_500);
 /// Pause before a batch is routed once more.
 const RETRY: Duration = Duration::from_millis(20);
 
@@ -160,7 +161,7 @@ impl Proposer {
     ) -> Result<oneshot::Receiver<Result<Proposed, ProposeError>>, ProposeError> {
         let ticket = self.enter(weight(&logged))?;
         let (answer, outcome) = oneshot::channel();
-        let deadline = TypeConfig::now() + PATIENCE;
+        let deadline = TypeConfig::now() + LEADER_PATIENCE;
         let waiting = Waiting { logged, deadline, answer, _ticket: ticket };
         let stopped = || ProposeError::Stopped { reason: "it was shut down".to_owned() };
         self.queue.send(waiting).map_err(|_| stopped())?;
@@ -274,7 +275,7 @@ impl Route {
         let reached = outcomes.iter().flatten().map(|proposed| proposed.index).max();
         let mut changes = self.view.changes();
         let caught_up = changes.wait_for(|applied| Some(*applied) >= reached);
-        let caught_up = matches!(TypeConfig::timeout(PATIENCE, caught_up).await, Ok(Ok(_)));
+        let caught_up = matches!(TypeConfig::timeout(ANSWER_PATIENCE, caught_up).await, Ok(Ok(_)));
         let mut outcomes = outcomes.into_iter();
         let mut unsent = Vec::new();
         for one in batch {
@@ -299,7 +300,7 @@ impl Route {
         let mut peer = self.network.peer(leader, address).ok_or(Unanswered::Unsent)?;
         let entries: Vec<_> = batch.iter().map(|one| &one.logged).collect();
         let request = network::frame(&entries).map_err(|_| Unanswered::Unsent)?;
-        let answer = TypeConfig::timeout(PATIENCE, peer.propose(request)).await;
+        let answer = TypeConfig::timeout(ANSWER_PATIENCE, peer.propose(request)).await;
         let answer = answer.map_err(|_| Unanswered::Unknown)?;
         let answer = answer.map_err(|status| unanswered(&status))?;
         network::open(&answer.into_inner()).map_err(|_| Unanswered::Unknown)

@@ -24,7 +24,7 @@ const SNAPSHOT_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
 /// The service on this node's replica.
 pub(crate) struct PeerService(pub(crate) Cluster);
 
-/// The caller's connection may only do what members may.
+/// What a node is told that was removed.
 pub(crate) const REMOVED: &str = "this node was removed from the cluster";
 
 impl PeerService {

@@ -1,6 +1,7 @@
 //! What a node knows about its cluster and itself.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -9,6 +10,7 @@ use serde::Serialize;
 
 use crate::Cluster;
 use crate::runtime::{Membership, NodeId, TypeConfig};
+use crate::service::REMOVED;
 
 /// What this node does in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -64,6 +66,10 @@ pub struct Status {
     pub failure_tolerance: usize,
     /// Whether the leader was heard of lately; if this node leads, whether a quorum was.
     pub in_contact: bool,
+    /// Whether it was taken out of service.
+    pub drained: bool,
+    /// Entries by which each other member is behind; only the leader knows.
+    pub lag: Vec<(NodeId, u64)>,
     /// Why this node has stopped: its store failed.
     pub fault: Option<String>,
 }
@@ -72,7 +78,7 @@ impl Status {
     /// Whether this node can have decisions committed, as far as it knows: its store works and it is
     /// in contact with the leader, or as the leader with a quorum.
     pub fn is_ready(&self) -> bool {
-        self.fault.is_none() && self.role != Role::Stopped && self.in_contact
+        self.fault.is_none() && self.role != Role::Stopped && self.in_contact && !self.drained
     }
 }
 
@@ -85,7 +91,8 @@ impl Cluster {
             id,
             address: membership.get_node(&id).map(|node| node.addr.clone()).unwrap_or_default(),
         };
-        let fault = self.fault().map(str::to_owned);
+        let removed = || self.inner.network.is_removed().then_some(REMOVED);
+        let fault = self.fault().or_else(removed).map(str::to_owned);
         let stopped = fault.is_some() || metrics.running_state.is_err();
         Status {
             node_id: self.inner.node_id,
@@ -101,6 +108,8 @@ impl Cluster {
             learners: membership.learner_ids().map(member).collect(),
             failure_tolerance: failure_tolerance(membership),
             in_contact: self.in_contact(&metrics),
+            drained: self.inner.drained.load(Ordering::Relaxed),
+            lag: lag(&metrics),
             fault,
         }
     }
@@ -119,6 +128,15 @@ impl Cluster {
     pub(crate) fn fault(&self) -> Option<&str> {
         self.inner.medium.progress().fault()
     }
+}
+
+fn lag(metrics: &RaftMetrics<TypeConfig>) -> Vec<(NodeId, u64)> {
+    let last = metrics.last_log_index.unwrap_or(0);
+    let behind = |matched: Option<u64>| last.saturating_sub(matched.unwrap_or(0));
+    let replication = metrics.replication.iter().flatten();
+    replication
+        .map(|(&id, matched)| (id, behind(matched.as_ref().map(|matched| matched.index))))
+        .collect()
 }
 
 fn role(state: ServerState) -> Role {

@@ -8,6 +8,7 @@ mod attempt;
 mod client;
 mod device;
 mod import;
+mod member;
 mod setting;
 mod status;
 mod test_login;
@@ -20,10 +21,12 @@ pub use client::{ClientEdit, ClientSpec, ClientView};
 pub use device::{DeviceKind, DeviceSpec, DeviceView, Enrolled, ResyncSpec};
 pub(crate) use device::{parse_key, percent_encoded};
 pub use import::{BATCH_ROWS_MAX, ImportRow, RowError, RowOutcome, read_rows};
+pub use member::{Admitted, JoinSpec, LeaderView, MemberView, NewToken, TokenSpec, TokenView};
 pub use setting::{SettingView, SettingsChangeView, SettingsEdit, SettingsView};
 pub use status::StatusView;
 pub use test_login::{TestLogin, TestReport};
 pub use user::{BlockSpec, BypassSpec, UserEdit, UserSpec, UserView, UsersPage};
+pub use watchword_cluster::Caller;
 
 use tokio_util::sync::CancellationToken;
 use watchword_cluster::{Cluster, ProposeError, ReadError};
@@ -61,6 +64,12 @@ pub enum AdminError {
         /// What it was called.
         name: String,
     },
+    /// The cluster has no authority yet.
+    #[error("the cluster is not founded yet; try again in a moment")]
+    NotFounded,
+    /// It cannot be done as things are.
+    #[error("{0}")]
+    Conflict(String),
     /// The request makes no sense.
     #[error("{0}")]
     Invalid(String),

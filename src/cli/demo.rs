@@ -1,34 +1,51 @@
-//! `demo`: a throw-away node with two users, to try the product within a minute.
+//! `demo`: a throw-away cluster with two users, to try the product within a minute.
+//!
+//! Each node is a process of its own, so that one can be killed to see what happens. They end with
+//! this process, whatever becomes of it: each stops when its standard input is closed.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use clap::Args;
 use data_encoding::HEXLOWER;
-use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::output::print_line;
 use super::serve::StopSignal;
-use super::{Done, Failure, node_runtime};
-use crate::admin::{Admin, ClientSpec, DeviceKind, DeviceSpec, UserSpec};
+use super::socket::{Connection, path};
+use super::{Done, Failure, small_runtime};
+use crate::admin::{
+    ClientSpec, DeviceKind, DeviceSpec, Enrolled, NewToken, StatusView, TokenSpec, UserSpec,
+};
 use crate::config::Config;
-use crate::node::{self, Node, NodeError};
-use crate::{clock, logging, metrics, random};
+use crate::{clock, join, logging, node, random};
 
 const RADIUS_PORT: u16 = 1812;
 const METRICS_PORT: u16 = 7480;
-/// Tries to start before giving up on finding free ports.
+/// Distance of the usual ports of two nodes.
+const PORT_STEP: u16 = 10;
+/// Tries to start a node before giving up on finding free ports.
 const STARTS_MAX: usize = 5;
+/// How long a node may take to be ready, and to stop.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Pause between two looks at a node.
+const LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Args)]
 #[command(after_help = "Example:\n  watchword demo\n\n\
                         Needs no file, no argument and no root; listens on loopback only.\n\
+                        Prints a line per node with its process: `kill -9` one and log in at another.\n\
                         Everything is removed on Ctrl-C unless --dir is given.")]
 pub(super) struct DemoArgs {
-    /// Keep the node's data in this new directory
+    /// Keep the nodes' data in this new directory
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=7))]
+    nodes: u8,
 }
 
 /// A user to show around with.
@@ -36,6 +53,29 @@ struct DemoUser {
     name: &'static str,
     password: String,
     key: String,
+}
+
+/// A node in a process of its own. Stopped when dropped.
+struct DemoNode {
+    process: Child,
+    config: Config,
+    file: PathBuf,
+}
+
+impl Drop for DemoNode {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let begun = clock::monotonic();
+        while clock::monotonic().saturating_sub(begun) < PATIENCE {
+            match self.process.try_wait() {
+                Ok(None) => pause(),
+                Ok(Some(_)) | Err(_) => return,
+            }
+        }
+        if let Err(error) = self.process.kill().and_then(|()| self.process.wait().map(drop)) {
+            tracing::warn!(%error, "a node could not be stopped");
+        }
+    }
 }
 
 pub(super) fn run(args: DemoArgs) -> Done {
@@ -55,54 +95,103 @@ pub(super) fn run(args: DemoArgs) -> Done {
         (Some(temporary), _) => temporary.path().to_owned(),
         (None, dir) => dir.unwrap_or_default(),
     };
-    let config = write_config(&dir)?;
-    logging::start(&config.log)?;
-    let recorder = metrics::install()?;
-    node_runtime()?.block_on(async {
-        let mut stop = StopSignal::new()?;
-        node::init(&config).await?;
-        let node = start(&dir, config, recorder).await?;
-        let secret = random_word()?;
-        let users = populate(node.admin(), &secret).await?;
-        let elapsed = clock::in_ms(clock::monotonic().saturating_sub(begun));
-        print_line(&explain(&node, &dir, &secret, &users, elapsed)?)?;
-        stop.received().await;
-        node.stop().await?;
-        Ok::<_, Failure>(())
-    })?;
+    let runtime = small_runtime()?;
+    let mut stop = runtime.block_on(async { StopSignal::new() })?;
+    let mut nodes = Vec::new();
+    for number in 1..=args.nodes {
+        nodes.push(start(&dir, number, nodes.first())?);
+    }
+    let first = nodes.first().ok_or_else(|| Failure::new("a demo needs a node"))?;
+    let secret = random_word()?;
+    let users = populate(&mut Connection::open_socket(&first.config.admin_socket())?, &secret)?;
+    let elapsed = clock::in_ms(clock::monotonic().saturating_sub(begun));
+    print_line(&explain(&nodes, &secret, &users, elapsed)?)?;
+    runtime.block_on(stop.received());
+    drop(nodes);
     print_line(if temporary.is_some() { "stopped; everything is removed" } else { "stopped" })
 }
 
-/// Starts the node; on other ports, should somebody have taken one just after it was found free.
-async fn start(
-    dir: &Path,
-    mut config: Config,
-    recorder: PrometheusHandle,
-) -> Result<Node, Failure> {
-    for _ in 1..STARTS_MAX {
-        match Node::start(&config, recorder.clone()).await {
-            Err(NodeError::Bind { .. }) => config = write_config(dir)?,
-            started => return Ok(started?),
+/// Makes and starts one node: the founder, or one that joins it.
+fn start(dir: &Path, number: u8, founder: Option<&DemoNode>) -> Result<DemoNode, Failure> {
+    let dir = dir.join(format!("node{number}"));
+    std::fs::DirBuilder::new().mode(0o700).create(&dir)?;
+    let peers = TcpListener::bind(loopback(0))?.local_addr()?;
+    let config = write_config(&dir, number, peers)?;
+    if number == 1 {
+        logging::start(&config.log)?;
+    }
+    match founder {
+        None => drop(small_runtime()?.block_on(node::init(&config))?),
+        Some(founder) => {
+            let spec = TokenSpec { seconds: 60, uses: 1 };
+            let mut connection = Connection::open_socket(&founder.config.admin_socket())?;
+            let token: NewToken = connection.post("/v1/tokens", &spec)?;
+            let (address, token) = (founder.config.peers.advertised(), token.token.parse()?);
+            small_runtime()?.block_on(join::join(&config, &address, &token, true))?;
         }
     }
-    Ok(Node::start(&config, recorder).await?)
+    for _ in 0..STARTS_MAX {
+        let config = write_config(&dir, number, peers)?;
+        let file = dir.join("watchword.toml");
+        let process = Command::new(std::env::current_exe()?)
+            .args(["serve", "--while-stdin-open", "--config"])
+            .arg(&file)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()?;
+        let mut node = DemoNode { process, config, file };
+        if is_ready(&mut node)? {
+            return Ok(node);
+        }
+    }
+    Err(Failure::new(format!("node {number} of the demo did not start")))
 }
 
-/// Writes the node's file, with the usual ports where they are free.
-fn write_config(dir: &Path) -> Result<Config, Failure> {
-    let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
-    let radius = match UdpSocket::bind(loopback(RADIUS_PORT)) {
-        Ok(_) => RADIUS_PORT,
-        Err(_) => UdpSocket::bind(loopback(0))?.local_addr()?.port(),
+/// Waits until the node is ready; false when it has ended, perhaps because a port was taken.
+fn is_ready(node: &mut DemoNode) -> Result<bool, Failure> {
+    let begun = clock::monotonic();
+    while clock::monotonic().saturating_sub(begun) < PATIENCE {
+        if node.process.try_wait()?.is_some() {
+            return Ok(false);
+        }
+        let status = Connection::open_socket(&node.config.admin_socket())
+            .and_then(|mut connection| connection.get::<StatusView>("/v1/status"));
+        if status.is_ok_and(|status| status.ready) {
+            return Ok(true);
+        }
+        pause();
+    }
+    Err(Failure::new("a node of the demo did not get ready"))
+}
+
+fn pause() {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "another process does not tell when it is ready"
+    )]
+    thread::sleep(LOOK);
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// Writes a node's file, with the usual ports where they are free.
+fn write_config(dir: &Path, number: u8, peers: SocketAddr) -> Result<Config, Failure> {
+    let usual = |port: u16| port + PORT_STEP * u16::from(number - 1);
+    let radius = match UdpSocket::bind(loopback(usual(RADIUS_PORT))) {
+        Ok(socket) => socket.local_addr()?,
+        Err(_) => UdpSocket::bind(loopback(0))?.local_addr()?,
     };
-    let metrics = match TcpListener::bind(loopback(METRICS_PORT)) {
-        Ok(_) => METRICS_PORT,
-        Err(_) => TcpListener::bind(loopback(0))?.local_addr()?.port(),
+    let metrics = match TcpListener::bind(loopback(usual(METRICS_PORT))) {
+        Ok(socket) => socket.local_addr()?,
+        Err(_) => TcpListener::bind(loopback(0))?.local_addr()?,
     };
     let text = format!(
         "data_dir = \"data\"\n\n[key]\nkey_file = \"data.key\"\n\n\
-         [radius]\nlisten = [\"127.0.0.1:{radius}\"]\n\n\
-         [metrics]\nlisten = \"127.0.0.1:{metrics}\"\n\n[log]\nlevel = \"warn\"\n"
+         [peers]\nlisten = \"{peers}\"\n\n[radius]\nlisten = [\"{radius}\"]\n\n\
+         [metrics]\nlisten = \"{metrics}\"\n\n[raft]\npromote_after = \"100ms\"\n\n\
+         [log]\nlevel = \"warn\"\n"
     );
     let path = dir.join("watchword.toml");
     let mut options = std::fs::OpenOptions::new();
@@ -111,16 +200,17 @@ fn write_config(dir: &Path) -> Result<Config, Failure> {
     Ok(Config::read(&path)?)
 }
 
-async fn populate(admin: &Admin, secret: &str) -> Result<[DemoUser; 2], Failure> {
+fn populate(node: &mut Connection, secret: &str) -> Result<[DemoUser; 2], Failure> {
     let addresses = vec!["127.0.0.0/8".to_owned()];
-    admin.add_client(ClientSpec::new("demo".to_owned(), addresses, secret.to_owned())).await?;
-    let alice = add_user(admin, "alice", DeviceKind::Totp).await?;
-    let bob = add_user(admin, "bob", DeviceKind::Hotp).await?;
+    let client = ClientSpec::new("demo".to_owned(), addresses, secret.to_owned());
+    node.post::<_, serde_json::Value>("/v1/clients", &client)?;
+    let alice = add_user(node, "alice", DeviceKind::Totp)?;
+    let bob = add_user(node, "bob", DeviceKind::Hotp)?;
     Ok([alice, bob])
 }
 
-async fn add_user(
-    admin: &Admin,
+fn add_user(
+    node: &mut Connection,
     name: &'static str,
     kind: DeviceKind,
 ) -> Result<DemoUser, Failure> {
@@ -130,8 +220,9 @@ async fn add_user(
         password: Some(password.clone()),
         ..UserSpec::default()
     };
-    admin.add_user(spec).await?;
-    let enrolled = admin.add_device(name, DeviceSpec::new(kind)).await?;
+    node.post::<_, serde_json::Value>("/v1/users", &spec)?;
+    let devices = path(&["v1", "users", name, "devices"]);
+    let enrolled: Enrolled = node.post(&devices, &DeviceSpec::new(kind))?;
     Ok(DemoUser { name, password, key: enrolled.key })
 }
 
@@ -140,15 +231,18 @@ fn random_word() -> Result<String, Failure> {
 }
 
 fn explain(
-    node: &Node,
-    dir: &Path,
+    nodes: &[DemoNode],
     secret: &str,
     [alice, bob]: &[DemoUser; 2],
     elapsed_ms: u64,
 ) -> Result<String, Failure> {
-    let radius =
-        node.radius_addresses().first().ok_or_else(|| Failure::new("no RADIUS address"))?;
-    let metrics = node.metrics_address();
+    let first = nodes.first().ok_or_else(|| Failure::new("a demo needs a node"))?;
+    let radius_of = |node: &DemoNode| {
+        let address = node.config.radius.listen.first();
+        address.map(ToString::to_string).ok_or_else(|| Failure::new("no RADIUS address"))
+    };
+    let radius = radius_of(first)?;
+    let metrics = first.config.metrics.listen;
     let line = |user: &DemoUser, passcode: &str| {
         let DemoUser { name, password, .. } = user;
         format!(
@@ -159,18 +253,24 @@ fn explain(
     let (alice_key, bob_key) = (&alice.key, &bob.key);
     let alice_line = line(alice, &format!("$(oathtool --totp -b {alice_key})"));
     let bob_line = line(bob, &format!("$(oathtool --hotp -b -c 0 {bob_key})"));
-    let config = dir.join("watchword.toml");
-    let config = config.display();
+    let config = first.file.display();
     let program = std::env::current_exe()?;
     let program = program.display();
+    let mut lines = String::new();
+    for (number, node) in (1..).zip(nodes) {
+        let (id, address) = (node.process.id(), radius_of(node)?);
+        lines += &format!("  node {number}   RADIUS {address:21} process {id}\n");
+    }
     Ok(format!(
-        "Watchword answers RADIUS on {radius}, ready after {elapsed_ms} ms.\n\n\
-         Log alice in (TOTP; each passcode works once):\n\n{alice_line}\n\n\
+        "Watchword answers RADIUS on {radius}, ready after {elapsed_ms} ms.\n\n{lines}\n\
+         Log alice in (TOTP; each passcode works once in the whole cluster):\n\n{alice_line}\n\n\
          Log bob in (HOTP; count on with -c 1, -c 2, …):\n\n{bob_line}\n\n\
          Leave out the comma and the passcode to get an Access-Challenge for it.\n\
+         Any node answers. `kill -9` one of the processes, and go on at another address.\n\
          radclient is in Debian's freeradius-utils, oathtool in oathtool.\n\n\
          Look around in another terminal:\n\n\
          \x20 {program} user list --config {config}\n\
+         \x20 {program} members --config {config}\n\
          \x20 {program} attempts --follow --config {config}\n\
          \x20 curl http://{metrics}/metrics\n\n\
          Ctrl-C stops it."

@@ -11,6 +11,7 @@ mod demo;
 mod devices;
 mod import;
 mod log_dump;
+mod members;
 mod output;
 mod serve;
 mod settings;
@@ -49,6 +50,19 @@ enum Command {
     Check(check::CheckArgs),
     /// Show how the node and the cluster are
     Status(status::StatusArgs),
+    /// Join a cluster, and run the node
+    Join(members::JoinArgs),
+    /// List the nodes of the cluster
+    Members(members::MembersArgs),
+    /// Tokens that let nodes join
+    #[command(subcommand)]
+    Token(members::TokenCommand),
+    /// Hand leadership to another node
+    Transfer(members::TransferArgs),
+    /// Take this node out of service, or put it back
+    Drain(members::DrainArgs),
+    /// Remove a node from the cluster, for ever
+    Remove(members::RemoveArgs),
     /// Users: who logs in
     #[command(subcommand)]
     User(users::UserCommand),
@@ -130,6 +144,12 @@ fn run(command: Command) -> Done {
         Command::Serve(args) => serve::serve(&args),
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Join(args) => members::join(&args),
+        Command::Members(args) => members::members(&args),
+        Command::Token(command) => members::token(command),
+        Command::Transfer(args) => members::transfer(&args),
+        Command::Drain(args) => members::drain(&args),
+        Command::Remove(args) => members::remove(&args),
         Command::User(command) => users::run(command),
         Command::Device(command) => devices::run(command),
         Command::Client(command) => clients::run(command),

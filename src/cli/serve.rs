@@ -23,34 +23,61 @@ pub(super) struct InitArgs {
 pub(super) struct ServeArgs {
     #[command(flatten)]
     node: NodeArgs,
+    /// Stop when standard input is closed
+    #[arg(long, hide = true)]
+    while_stdin_open: bool,
 }
 
 pub(super) fn init(args: &InitArgs) -> Done {
     let config = Config::read(&args.node.config)?;
     logging::start(&config.log)?;
-    node_runtime()?.block_on(node::init(&config))?;
+    let token = node_runtime()?.block_on(node::init(&config))?;
     let (data, file) = (config.data_dir.display(), args.node.config.display());
-    print_line(&format!("cluster made in {data}; run it: watchword serve --config {file}"))
+    let (address, expires) = (config.peers.advertised(), &token.expires);
+    print_line(&format!(
+        "cluster made in {data}; run it:\n\n  watchword serve --config {file}\n\n\
+         Until {expires}, two more nodes may join it, each with an empty data directory:\n\n  \
+         watchword join {address} --token {} --config FILE",
+        token.token
+    ))
 }
 
 pub(super) fn serve(args: &ServeArgs) -> Done {
     let config = Config::read(&args.node.config)?;
     logging::start(&config.log)?;
+    run(&config, args.while_stdin_open)
+}
+
+/// Runs the node until it is told to stop.
+pub(super) fn run(config: &Config, while_stdin_open: bool) -> Done {
     let recorder = metrics::install()?;
     node_runtime()?.block_on(async {
         // Caught from here on, so that a stop during the start is a clean one too.
         let mut stop = StopSignal::new()?;
-        let node = Node::start(&config, recorder).await?;
+        let node = Node::start(config, recorder).await?;
         let addresses = node.radius_addresses();
         tracing::info!(radius = ?addresses, metrics = %node.metrics_address(), "node started");
         notify(&[sd_notify::NotifyState::Ready]);
-        let signal = stop.received().await;
+        let signal = tokio::select! {
+            signal = stop.received() => signal,
+            () = stdin_closed(), if while_stdin_open => "end of standard input",
+        };
         tracing::info!(signal, "stopping");
         notify(&[sd_notify::NotifyState::Stopping]);
         node.stop().await?;
         tracing::info!("stopped");
         Ok::<_, Failure>(())
     })
+}
+
+/// Waits until standard input ends, on a thread that this process does not wait for.
+async fn stdin_closed() {
+    let (closed, wait) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let copied = io::copy(&mut io::stdin(), &mut io::sink());
+        drop(closed.send(copied));
+    });
+    drop(wait.await);
 }
 
 /// Tells systemd, if that is who started us.

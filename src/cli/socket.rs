@@ -31,7 +31,8 @@ impl Connection {
         Self::open_socket(&config.admin_socket())
     }
 
-    fn open_socket(path: &Path) -> Result<Self, Failure> {
+    /// Connects to the node behind this socket.
+    pub(super) fn open_socket(path: &Path) -> Result<Self, Failure> {
         let runtime = small_runtime()?;
         let sender = runtime.block_on(async {
             let stream = UnixStream::connect(path).await.map_err(|error| {

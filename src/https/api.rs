@@ -14,9 +14,9 @@ use tokio::net::UnixListener;
 use super::error::ApiError;
 use crate::admin::{
     Admin, AttemptQuery, AttemptsPage, BlockSpec, BypassSpec, ClientEdit, ClientSpec, ClientView,
-    DeviceSpec, DeviceView, Enrolled, ImportRow, ResyncSpec, RowOutcome, SettingsChangeView,
-    SettingsEdit, SettingsView, StatusView, TestLogin, TestReport, UserEdit, UserSpec, UserView,
-    UsersPage,
+    DeviceSpec, DeviceView, Enrolled, ImportRow, LeaderView, MemberView, NewToken, ResyncSpec,
+    RowOutcome, SettingsChangeView, SettingsEdit, SettingsView, StatusView, TestLogin, TestReport,
+    TokenSpec, TokenView, UserEdit, UserSpec, UserView, UsersPage,
 };
 
 /// Largest request body, in bytes: a batch of imported rows.
@@ -47,6 +47,12 @@ impl Caller {
 pub fn router(admin: Admin) -> Router {
     Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/members", get(members))
+        .route("/v1/members/{id}", delete(remove_node))
+        .route("/v1/tokens", get(tokens).post(create_token))
+        .route("/v1/tokens/{id}", delete(revoke_token))
+        .route("/v1/transfer", post(transfer))
+        .route("/v1/drain", post(drain))
         .route("/v1/users", get(users).post(add_user))
         .route("/v1/users/{name}", get(user).patch(edit_user).delete(delete_user))
         .route("/v1/users/{name}/block", post(block_user).delete(unblock_user))
@@ -75,6 +81,34 @@ async fn status(State(admin): State<Admin>) -> Json<StatusView> {
 struct Page {
     after: Option<String>,
     limit: Option<usize>,
+}
+
+async fn members(State(admin): State<Admin>) -> Answer<Vec<MemberView>> {
+    Ok(Json(admin.members().await?))
+}
+
+async fn remove_node(State(admin): State<Admin>, Path(id): Path<u64>) -> Answer<()> {
+    Ok(Json(admin.remove_node(id).await?))
+}
+
+async fn tokens(State(admin): State<Admin>) -> Answer<Vec<TokenView>> {
+    Ok(Json(admin.tokens().await?))
+}
+
+async fn create_token(State(admin): State<Admin>, Json(spec): Json<TokenSpec>) -> Answer<NewToken> {
+    Ok(Json(admin.create_token(spec).await?))
+}
+
+async fn revoke_token(State(admin): State<Admin>, Path(id): Path<String>) -> Answer<()> {
+    Ok(Json(admin.revoke_token(&id).await?))
+}
+
+async fn transfer(State(admin): State<Admin>, Json(to): Json<LeaderView>) -> Answer<LeaderView> {
+    Ok(Json(admin.transfer(to.leader).await?))
+}
+
+async fn drain(State(admin): State<Admin>, Json(drained): Json<bool>) -> Answer<LeaderView> {
+    Ok(Json(admin.drain(drained).await?))
 }
 
 async fn users(State(admin): State<Admin>, Query(page): Query<Page>) -> Answer<UsersPage> {

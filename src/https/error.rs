@@ -72,9 +72,11 @@ fn classify(error: &AdminError) -> (StatusCode, &'static str) {
         AdminError::Invalid(_) | AdminError::Name(_) | AdminError::Hash(_) => {
             (StatusCode::BAD_REQUEST, "invalid")
         }
-        AdminError::Propose(_) | AdminError::Read(_) | AdminError::Authenticate(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
-        }
+        AdminError::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+        AdminError::NotFounded
+        | AdminError::Propose(_)
+        | AdminError::Read(_)
+        | AdminError::Authenticate(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         AdminError::Key(_) | AdminError::Random(_) | AdminError::UnexpectedResult => {
             (StatusCode::INTERNAL_SERVER_ERROR, "internal")
         }

@@ -16,7 +16,7 @@
 #   SHAPE=totp-once      what FreeRADIUS does with used passcodes: totp or totp-once (freeradius.sh)
 #   SERVERS="freeradius watchword"   one of them alone gives its figures without a ratio
 #   FREERADIUS_THREADS=4
-#   PORTS=28120          the first of three ports on loopback
+#   PORTS=28120          the first of four ports on loopback
 set -euo pipefail
 if [ $# -gt 1 ]; then
     echo "usage: $0 [PATH/TO/watchword]" >&2
@@ -70,6 +70,9 @@ data_dir = "$dir/node"
 
 [key]
 key_file = "$dir/node.key"
+
+[peers]
+listen = "127.0.0.1:$((first_port + 3))"
 
 [radius]
 listen = ["127.0.0.1:$(port_of watchword)"]

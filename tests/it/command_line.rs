@@ -362,7 +362,7 @@ fn the_readme_lists_what_the_file_may_hold() {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
     let text = text.expect("there is a README");
     // A key that does not exist is answered by those that do.
-    for section in ["key", "radius", "metrics", "log", "raft"] {
+    for section in ["key", "peers", "radius", "metrics", "log", "raft"] {
         directory.write_file("watchword.toml", &format!("[{section}]\nno_such_key = 1\n"));
         let said = directory.cli(&["check"]).refused();
         let known: Vec<&str> = said.split('`').skip(3).step_by(2).collect();

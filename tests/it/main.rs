@@ -16,6 +16,7 @@ mod harness;
 mod attempts;
 mod challenge;
 mod clients;
+mod cluster;
 mod command_line;
 mod demo;
 mod devices;

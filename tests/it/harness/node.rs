@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,10 +39,30 @@ impl Directory {
         directory.write_file(
             "watchword.toml",
             "data_dir = \"data\"\n\n[key]\nkey_file = \"data.key\"\n\n\
+             [peers]\nlisten = \"127.0.0.1:0\"\n\n\
              [radius]\nlisten = [\"127.0.0.1:0\"]\n\n[metrics]\nlisten = \"127.0.0.1:0\"\n\n\
              [log]\nformat = \"json\"\n",
         );
         directory
+    }
+
+    /// A directory for a node that others reach: its port for peers is known beforehand.
+    pub(crate) fn for_peers() -> Self {
+        let directory = Self::new();
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let port = free.expect("a port").port();
+        let text = fs::read_to_string(directory.config()).expect("its file");
+        let text = text.replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1);
+        let text = format!("{text}\n[raft]\npromote_after = \"100ms\"\n");
+        directory.write_file("watchword.toml", &text);
+        directory
+    }
+
+    /// Where peers reach the node.
+    pub(crate) fn peers(&self) -> String {
+        let text = fs::read_to_string(self.config()).expect("its file");
+        let (_, rest) = text.split_once("[peers]\nlisten = \"").expect("a section");
+        rest.split_once('"').expect("an address").0.to_owned()
     }
 
     /// The same after `init`.
@@ -88,7 +108,16 @@ impl Directory {
 
     /// The same, with a change to how it is run.
     pub(crate) fn serve_by(self, change: impl FnOnce(&mut Command) -> &mut Command) -> Node {
-        let mut command = self.command(&["serve"]);
+        self.run(&["serve"], change)
+    }
+
+    /// Joins the cluster of `other` and waits until the node is ready.
+    pub(crate) fn join(self, other: &Node, token: &str) -> Node {
+        self.run(&["join", &other.directory.peers(), "--token", token], |command| command)
+    }
+
+    fn run(self, arguments: &[&str], change: impl FnOnce(&mut Command) -> &mut Command) -> Node {
+        let mut command = self.command(arguments);
         let process = Process::spawn("the node", change(&mut command));
         let started = process.wait_for_error("that it has started", |line| {
             let line: Value = serde_json::from_str(line).ok()?;
@@ -132,6 +161,46 @@ impl Node {
         let status = process.wait();
         assert!(status.success(), "a clean end: {status}\n{process}");
         (directory, process.errors())
+    }
+
+    /// Three nodes, all of which vote.
+    pub(crate) fn three() -> [Self; 3] {
+        let directory = Directory::for_peers();
+        directory.cli(&["init"]).done();
+        let first = directory.serve();
+        let token = first.token(&["--uses", "2"]);
+        let second = Directory::for_peers().join(&first, &token);
+        let third = Directory::for_peers().join(&first, &token);
+        for node in [&first, &second, &third] {
+            node.wait_for_voters(3);
+        }
+        [first, second, third]
+    }
+
+    /// A new join token.
+    pub(crate) fn token(&self, arguments: &[&str]) -> String {
+        let made = [&["token", "create", "--format", "json"], arguments].concat();
+        let made = self.cli(&made).json();
+        made["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Asks the node until it knows of this many voters.
+    pub(crate) fn wait_for_voters(&self, count: usize) {
+        self.wait_for_status("voters", |status| {
+            status["voters"].as_array().is_some_and(|voters| voters.len() == count)
+        });
+    }
+
+    /// Asks the node for its status until that `holds`.
+    pub(crate) fn wait_for_status(&self, what: &str, holds: impl Fn(&Value) -> bool) {
+        let begun = Instant::now();
+        loop {
+            let status = self.cli(&["status", "--format", "json"]).json();
+            if holds(&status) {
+                return;
+            }
+            assert!(begun.elapsed() < DEADLINE, "{what}: {status}\n{}", self.process);
+        }
     }
 
     /// Runs a command for this node.

@@ -1,0 +1,212 @@
+//! `members`, `token …`, `join`, `transfer`, `remove`, `drain`: the nodes of the cluster.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::output::{Format, FormatArgs, print_line, table};
+use super::serve;
+use super::socket::{Connection, path};
+use super::{Done, Failure, NodeArgs, node_runtime};
+use crate::admin::{LeaderView, MemberView, NewToken, TokenSpec, TokenView};
+use crate::config::Config;
+use crate::join;
+use crate::logging;
+use crate::pki::Token;
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  watchword members --format json")]
+pub(super) struct MembersArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+pub(super) fn members(args: &MembersArgs) -> Done {
+    let members: Vec<MemberView> = Connection::open(&args.node)?.get("/v1/members")?;
+    args.format.print(&members, |members| {
+        let rows = members.iter().map(|member| {
+            [
+                member.node.to_string(),
+                member.role.clone(),
+                member.address.clone(),
+                member.lag.map_or_else(String::new, |lag| lag.to_string()),
+                member.admitted.clone(),
+            ]
+        });
+        let mut table = table(&["NODE", "ROLE", "ADDRESS", "LAG", "ADMITTED"]);
+        table.add_rows(rows);
+        table
+    })
+}
+
+#[derive(Subcommand)]
+#[command(after_help = "Example:\n  watchword token create --uses 2 --for 2h")]
+pub(super) enum TokenCommand {
+    /// Make a token that lets nodes join; it is shown once
+    Create(CreateArgs),
+    /// List the tokens that still let nodes join
+    List(TokensArgs),
+    /// Take a token back
+    Revoke(RevokeArgs),
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  watchword token create --uses 2 --for 2h")]
+pub(super) struct CreateArgs {
+    /// How many nodes may join with it
+    #[arg(long, default_value_t = 1)]
+    uses: u32,
+    /// How long it is good for
+    #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    time: Duration,
+    #[command(flatten)]
+    node: NodeArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  watchword token list")]
+pub(super) struct TokensArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  watchword token revoke 0f1e2d3c4b5a69788796a5b4c3d2e1f0")]
+pub(super) struct RevokeArgs {
+    /// Its id, as `token list` shows it
+    id: String,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+pub(super) fn token(command: TokenCommand) -> Done {
+    match command {
+        TokenCommand::Create(args) => {
+            let spec = TokenSpec { seconds: args.time.as_secs(), uses: args.uses };
+            let token: NewToken = Connection::open(&args.node)?.post("/v1/tokens", &spec)?;
+            match args.format.format {
+                Format::Json => print_line(&serde_json::to_string_pretty(&token)?),
+                // Not in a table: that would break the token into lines.
+                Format::Table => print_line(&format!(
+                    "{}\n\nid {}, good until {}",
+                    token.token, token.id, token.expires
+                )),
+            }
+        }
+        TokenCommand::List(args) => {
+            let tokens: Vec<TokenView> = Connection::open(&args.node)?.get("/v1/tokens")?;
+            args.format.print(&tokens, |tokens| {
+                let row = |token: &TokenView| {
+                    [token.id.clone(), token.uses_left.to_string(), token.expires.clone()]
+                };
+                let mut table = table(&["ID", "USES LEFT", "EXPIRES"]);
+                table.add_rows(tokens.iter().map(row));
+                table
+            })
+        }
+        TokenCommand::Revoke(args) => {
+            let path = path(&["v1", "tokens", &args.id]);
+            Connection::open(&args.node)?.delete::<()>(&path)?;
+            print_line("the token is taken back")
+        }
+    }
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  watchword join node1.example.org:7400 --token wwjoin-…\n\n\
+                  Joins and runs the node; afterwards it is run with `watchword serve`.")]
+pub(super) struct JoinArgs {
+    /// Address of any node of the cluster: host and port
+    address: String,
+    /// The token, as `init` or `token create` has shown it
+    #[arg(long, env = "WATCHWORD_TOKEN", hide_env_values = true)]
+    token: String,
+    /// Only follow: answer clients, but never vote
+    #[arg(long)]
+    learner: bool,
+    /// Join only, and leave running the node to `watchword serve`
+    #[arg(long)]
+    no_serve: bool,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+pub(super) fn join(args: &JoinArgs) -> Done {
+    let config = Config::read(&args.node.config)?;
+    let token: Token = args.token.parse()?;
+    logging::start(&config.log)?;
+    node_runtime()?.block_on(join::join(&config, &args.address, &token, !args.learner))?;
+    if args.no_serve {
+        let file = args.node.config.display();
+        return print_line(&format!("joined; run the node: watchword serve --config {file}"));
+    }
+    serve::run(&config, false)
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  watchword transfer 2")]
+pub(super) struct TransferArgs {
+    /// The node that is to lead; the one that is furthest if left out
+    to: Option<u64>,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+pub(super) fn transfer(args: &TransferArgs) -> Done {
+    let mut connection = Connection::open(&args.node)?;
+    let leader: LeaderView = connection.post("/v1/transfer", &LeaderView { leader: args.to })?;
+    print_line(&describe_leader(&leader))
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  watchword drain          before maintenance\n  watchword drain --undo   afterwards"
+)]
+pub(super) struct DrainArgs {
+    /// Put the node back into service
+    #[arg(long)]
+    undo: bool,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+pub(super) fn drain(args: &DrainArgs) -> Done {
+    let mut connection = Connection::open(&args.node)?;
+    let leader: LeaderView = connection.post("/v1/drain", &!args.undo)?;
+    let done = if args.undo { "in service again" } else { "out of service" };
+    print_line(&format!("{done}; {}", describe_leader(&leader)))
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  watchword remove 3 --yes")]
+pub(super) struct RemoveArgs {
+    /// The node's id
+    id: u64,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+pub(super) fn remove(args: &RemoveArgs) -> Done {
+    if !args.yes {
+        return Err(Failure::new(format!(
+            "node {} would be removed for ever; say --yes if that is meant",
+            args.id
+        )));
+    }
+    let path = path(&["v1", "members", &args.id.to_string()]);
+    Connection::open(&args.node)?.delete::<()>(&path)?;
+    print_line(&format!("node {} is removed", args.id))
+}
+
+fn describe_leader(leader: &LeaderView) -> String {
+    leader.leader.map_or("no leader is known".to_owned(), |id| format!("node {id} leads"))
+}
