@@ -15,6 +15,7 @@ mod harness;
 
 mod attempts;
 mod challenge;
+mod chaos;
 mod clients;
 mod cluster;
 mod command_line;

@@ -12,4 +12,4 @@ pub(crate) use http::get;
 pub(crate) use node::{Directory, Node, SECRET, write_secret};
 pub(crate) use peer::{HotpKey, oathtool, pamtester, radclient};
 pub(crate) use process::{DEADLINE, Process};
-pub(crate) use radius::{Nas, Question, code_of};
+pub(crate) use radius::{Nas, Question, Sent, code_of};

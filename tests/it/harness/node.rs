@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,13 +46,16 @@ impl Directory {
         directory
     }
 
-    /// A directory for a node that others reach: its port for peers is known beforehand.
+    /// A directory for a node that others reach, and that keeps its addresses when it is started again.
     pub(crate) fn for_peers() -> Self {
         let directory = Self::new();
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let port = free.expect("a port").port();
         let text = fs::read_to_string(directory.config()).expect("its file");
-        let text = text.replacen("127.0.0.1:0", &format!("127.0.0.1:{port}"), 1);
+        let peers = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let radius = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        // In the order in which the file has them.
+        let text = [peers, radius].into_iter().fold(text, |text, free| {
+            text.replacen("127.0.0.1:0", &free.expect("a port").to_string(), 1)
+        });
         let text = format!("{text}\n[raft]\npromote_after = \"100ms\"\n");
         directory.write_file("watchword.toml", &text);
         directory
@@ -128,8 +131,13 @@ impl Directory {
             text.parse().expect("an address")
         };
         let (radius, metrics) = (address("radius"), address("metrics"));
-        assert_eq!(get(metrics, "/health/ready"), (200, "ready\n".to_owned()));
-        Node { process, directory: self, radius, metrics }
+        let node = Node { process, directory: self, radius, metrics };
+        // One of several nodes may have to wait for the others to elect a leader.
+        let begun = Instant::now();
+        while get(metrics, "/health/ready") != (200, "ready\n".to_owned()) {
+            assert!(begun.elapsed() < DEADLINE, "it never gets ready\n{}", node.process);
+        }
+        node
     }
 }
 

@@ -147,6 +147,19 @@ impl Nas {
         self.socket.send_to(bytes, self.server).expect("the datagram is sent");
     }
 
+    /// Sends octets to another node than this NAS's own.
+    pub(crate) fn send_to(&self, bytes: &[u8], server: SocketAddr) {
+        self.socket.send_to(bytes, server).expect("the datagram is sent");
+    }
+
+    /// The next datagram, whatever it answers, if one comes in time.
+    pub(crate) fn receive_any(&self, patience: Duration) -> Option<Vec<u8>> {
+        self.socket.set_read_timeout(Some(patience)).expect("a timeout is set");
+        let mut buffer = [0; 4096];
+        let length = self.socket.recv(&mut buffer).ok()?;
+        Some(buffer[..length].to_vec())
+    }
+
     /// Waits for the answer to `sent`.
     pub(crate) fn receive(&self, sent: &Sent) -> Answer {
         let mut answers = self.receive_all(std::slice::from_ref(sent));
@@ -217,7 +230,7 @@ impl Nas {
 
     /// Every reply, whatever it says and whatever it answers, must be authentic and have its
     /// Message-Authenticator in front.
-    fn verified(&self, sent: &Sent, bytes: &[u8]) -> Answer {
+    pub(crate) fn verified(&self, sent: &Sent, bytes: &[u8]) -> Answer {
         let rule = MessageAuthenticatorRule::Required;
         let packet = sent.expected.verify_reply(bytes, &self.secret, rule);
         let packet = packet.expect("the reply is authentic");
