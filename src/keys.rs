@@ -132,6 +132,11 @@ struct KeyringFile {
 }
 
 impl Keyring {
+    /// Whether there is one in `data_dir`.
+    pub fn exists(data_dir: &Path) -> bool {
+        data_dir.join(KEYRING_FILE).exists()
+    }
+
     /// Makes a new data key, wraps it by `source` and writes it to `data_dir`. A missing key file is
     /// made too.
     ///

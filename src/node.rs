@@ -128,7 +128,9 @@ pub async fn init(config: &Config) -> Result<NewToken, NodeError> {
     let identity = Identity::load(&config.data_dir, &keys)?;
     let options = options(config, &identity)?;
     let cluster = Cluster::create(options, config.peers.advertised()).await?;
-    let admin = Admin::new(cluster.clone(), Arc::new(keys), CancellationToken::new());
+    let keys = Arc::new(keys);
+    let authenticator = Authenticator::new(cluster.clone(), keys.clone());
+    let admin = Admin::new(cluster.clone(), keys, authenticator, CancellationToken::new());
     let token = match found(config, &identity, &admin).await {
         Ok(()) => admin.create_token(FIRST_TOKEN).await.map_err(NodeError::from),
         Err(error) => Err(error),
@@ -229,8 +231,9 @@ impl Node {
             .map_err(bind("RADIUS", String::new()))?;
 
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let admin = Admin::new(cluster.clone(), keys.clone(), stop.clone());
         let authenticator = Authenticator::new(cluster.clone(), keys.clone());
+        let (door, halt) = (authenticator.clone(), stop.clone());
+        let admin = Admin::new(cluster.clone(), keys.clone(), door, halt);
         let keys_for_renewal = keys.clone();
         let exchanges = Arc::new(Exchanges::new(authenticator, keys, &config.radius));
         for listener in radius {

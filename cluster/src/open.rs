@@ -333,7 +333,7 @@ async fn bring_up_to_date(
         }
         from += entries.len() as u64;
         reading = (from < end).then(|| read_ahead(log, from, end));
-        state_machine.replay(&entries);
+        state_machine.replay(&entries)?;
     }
     state_machine.publish();
     Ok(())

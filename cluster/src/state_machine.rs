@@ -13,6 +13,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::type_config::TypeConfigExt;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
+use watchword_core::command::FEATURE_LEVEL;
 use watchword_core::{Applied, State};
 
 use crate::runtime::{LogId, RaftEntry, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
@@ -84,10 +85,11 @@ impl StateMachine {
 
     /// Applies entries that nobody waits for, without publishing: while nobody holds an older state,
     /// the maps are changed in place instead of being copied along every path.
-    pub(crate) fn replay(&mut self, entries: &[RaftEntry]) {
-        for entry in entries {
-            self.apply_one(entry);
-        }
+    ///
+    /// # Errors
+    /// As [`StateMachine::apply_one`].
+    pub(crate) fn replay(&mut self, entries: &[RaftEntry]) -> io::Result<()> {
+        entries.iter().try_for_each(|entry| self.apply_one(entry).map(drop))
     }
 
     /// Publishes the state as it is.
@@ -95,17 +97,24 @@ impl StateMachine {
         self.view.publish(&self.state, self.applied);
     }
 
-    fn apply_one(&mut self, entry: &RaftEntry) -> Applied {
+    /// Applies one entry.
+    ///
+    /// # Errors
+    /// When the cluster has moved on to a feature level that this release does not understand: it
+    /// would have to guess from there on.
+    fn apply_one(&mut self, entry: &RaftEntry) -> io::Result<Applied> {
         let id = entry.log_id();
-        self.applied = Some(id);
-        match &entry.payload {
+        let applied = match &entry.payload {
             EntryPayload::Blank => Applied::Nothing,
             EntryPayload::Normal(logged) => self.state.apply(id.index, logged.entry()),
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(id), membership.clone());
                 Applied::Nothing
             }
-        }
+        };
+        check_feature_level(&self.state)?;
+        self.applied = Some(id);
+        Ok(applied)
     }
 
     /// Replaces the state by a snapshot, without publishing it.
@@ -114,12 +123,24 @@ impl StateMachine {
         let encoded = bytes.clone();
         let decoded = TypeConfig::spawn_blocking(move || State::decode(&encoded)).await?;
         // Only what can be decoded is put in force.
-        self.state = decoded.map_err(io::Error::other)?;
+        let state = decoded.map_err(io::Error::other)?;
+        check_feature_level(&state)?;
+        self.state = state;
         self.shelf.keep(meta, &data, &bytes).await?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         Ok(())
     }
+}
+
+fn check_feature_level(state: &State) -> io::Result<()> {
+    let level = state.feature_level();
+    if level <= FEATURE_LEVEL {
+        return Ok(());
+    }
+    Err(io::Error::other(format!(
+        "the cluster is at feature level {level}; this release understands {FEATURE_LEVEL}"
+    )))
 }
 
 impl RaftStateMachine<TypeConfig> for StateMachine {
@@ -136,7 +157,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         let mut answers = Vec::new();
         while let Some((entry, responder)) = entries.try_next().await? {
-            let applied = self.apply_one(&entry);
+            let applied = self.apply_one(&entry)?;
             answers.extend(responder.map(|responder| (responder, applied)));
         }
         self.publish();

@@ -75,10 +75,24 @@ pub struct Status {
 }
 
 impl Status {
+    /// What keeps this node from having decisions committed, as far as it knows.
+    pub fn unready(&self) -> Option<String> {
+        let reason = match &self.fault {
+            Some(fault) => fault,
+            None if self.role == Role::Stopped => "the replica has stopped",
+            None if self.drained => "taken out of service",
+            None if self.leader.is_none() => "no leader",
+            None if self.in_contact => return None,
+            None if self.leader == Some(self.node_id) => "the other voters do not answer",
+            None => "the leader is silent",
+        };
+        Some(reason.to_owned())
+    }
+
     /// Whether this node can have decisions committed, as far as it knows: its store works and it is
     /// in contact with the leader, or as the leader with a quorum.
     pub fn is_ready(&self) -> bool {
-        self.fault.is_none() && self.role != Role::Stopped && self.in_contact && !self.drained
+        self.unready().is_none()
     }
 }
 

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -30,7 +30,7 @@ use watchword_core::id::{ClusterId, TokenId};
 use webpki::EndEntityCert;
 
 use crate::Cluster;
-use crate::runtime::{NodeId, TypeConfig};
+use crate::runtime::{Instant, NodeId, TypeConfig};
 
 /// Every name in the cluster's certificates ends so. It is never looked up.
 const DOMAIN: &str = "watchword";
@@ -217,6 +217,7 @@ async fn accept(
     accepted: mpsc::Sender<io::Result<PeerStream>>,
 ) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let strangers = Arc::new(Strangers::default());
     loop {
         // The semaphore is never closed.
         let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
@@ -232,12 +233,13 @@ async fn accept(
             },
         };
         let (transport, cluster, accepted) = (transport.clone(), cluster.clone(), accepted.clone());
+        let strangers = strangers.clone();
         drop(TypeConfig::spawn(async move {
             let handshake = TypeConfig::timeout(HANDSHAKE, shake(&transport, &cluster, stream));
             match handshake.await {
                 Ok(Ok(stream)) => drop(accepted.send(Ok(stream)).await),
-                Ok(Err(error)) => cluster.report_stranger(source, &error),
-                Err(_) => cluster.report_stranger(source, &io::ErrorKind::TimedOut.into()),
+                Ok(Err(error)) => strangers.report(source, &error),
+                Err(_) => strangers.report(source, &io::ErrorKind::TimedOut.into()),
             }
             drop(permit);
         }));
@@ -394,9 +396,23 @@ impl tokio::io::AsyncWrite for PeerStream {
     }
 }
 
-impl Cluster {
-    /// Says that somebody was turned away at the peer port.
-    fn report_stranger(&self, source: SocketAddr, error: &io::Error) {
-        tracing::warn!(%source, %error, "turned away at the peer port");
+/// Tells of those who are turned away, once a second at most: anybody can knock.
+#[derive(Default)]
+struct Strangers {
+    last: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Strangers {
+    fn report(&self, source: SocketAddr, error: &io::Error) {
+        let now = TypeConfig::now();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *last {
+            Some((told, suppressed)) if now < *told + Duration::from_secs(1) => *suppressed += 1,
+            last => {
+                let suppressed = last.map_or(0, |(_, suppressed)| suppressed);
+                *last = Some((now, 0));
+                tracing::warn!(%source, %error, suppressed, "turned away at the peer port");
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::attempt::Attempts;
 use crate::challenge::AnsweredChallenges;
 use crate::client::Client;
-use crate::command::{Applied, Entry, FEATURE_LEVEL, Moment};
+use crate::command::{Applied, Entry, FIRST_FEATURE_LEVEL, Moment};
 use crate::device::Device;
 use crate::id::{ClientId, DeviceId, UserId};
 use crate::map::OrdMap;
@@ -40,7 +40,7 @@ impl Default for State {
     fn default() -> Self {
         Self {
             time: Timestamp(0),
-            feature_level: FEATURE_LEVEL,
+            feature_level: FIRST_FEATURE_LEVEL,
             users: OrdMap::default(),
             user_names: OrdMap::default(),
             devices: OrdMap::default(),

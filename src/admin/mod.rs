@@ -102,8 +102,12 @@ pub enum AdminError {
 impl Admin {
     /// Administration of the cluster that this replica belongs to. Who waits for something to happen
     /// waits until `stop` at most.
-    pub fn new(cluster: Cluster, keys: Arc<Keyring>, stop: CancellationToken) -> Self {
-        let authenticator = Authenticator::new(cluster.clone(), keys.clone());
+    pub fn new(
+        cluster: Cluster,
+        keys: Arc<Keyring>,
+        authenticator: Authenticator,
+        stop: CancellationToken,
+    ) -> Self {
         Self { cluster, keys, authenticator, stop }
     }
 

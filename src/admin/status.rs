@@ -23,6 +23,8 @@ pub struct StatusView {
     pub failure_tolerance: usize,
     /// Whether this node can commit.
     pub ready: bool,
+    /// What keeps it from that.
+    pub not_ready: Option<String>,
     /// What is wrong with this node.
     pub fault: Option<String>,
     /// Index of the last entry in the log.
@@ -59,6 +61,7 @@ impl Admin {
             leader: status.leader,
             term: status.term,
             ready: status.is_ready(),
+            not_ready: status.unready(),
             voters: status.voters.iter().map(|voter| voter.id).collect(),
             failure_tolerance: status.failure_tolerance,
             fault: status.fault,

@@ -217,17 +217,14 @@ impl Admin {
             mail: mail.map(|text| text.trim().into()),
             groups: new_groups.map(|names| groups(&names)),
             enabled,
+            password: match password {
+                Some(password) => Some(Some(self.sealed_password(id, password).await?)),
+                None => None,
+            },
         };
         let renamed = change.name.clone();
-        let hash = match password {
-            Some(password) => Some(self.sealed_password(id, password).await?),
-            None => None,
-        };
         if change != UserChange::default() {
             self.propose(Command::ChangeUser { user: id, change }).await?;
-        }
-        if hash.is_some() {
-            self.propose(Command::SetPassword { user: id, hash }).await?;
         }
         self.user(renamed.as_ref().map_or(name, UserName::as_str)).await
     }

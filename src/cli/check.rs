@@ -1,6 +1,6 @@
 //! `check`: validates the node's file and tries each thing it names.
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::{TcpListener, ToSocketAddrs, UdpSocket};
 use std::os::unix::net::UnixStream;
 
 use clap::Args;
@@ -39,6 +39,9 @@ pub(super) fn run(args: &CheckArgs) -> Done {
         let bound = UdpSocket::bind(address).map(drop);
         report("radius.listen", in_use(is_running, address, bound))?;
     }
+    let bound = TcpListener::bind(config.peers.listen).map(drop);
+    report("peers.listen", in_use(is_running, &config.peers.listen, bound))?;
+    report("peers.advertise", check_advertised(&config))?;
     let bound = TcpListener::bind(config.metrics.listen).map(drop);
     report("metrics.listen", in_use(is_running, &config.metrics.listen, bound))?;
     match failures {
@@ -66,7 +69,7 @@ fn check_data_dir(config: &Config) -> Result<String, String> {
 fn check_key(config: &Config) -> Result<String, String> {
     let source = config.key_source().ok_or("no key")?;
     let (KeySource::File(path) | KeySource::Passphrase(path)) = &source;
-    let is_initialised = config.data_dir.join("keyring.json").exists();
+    let is_initialised = Keyring::exists(&config.data_dir);
     if is_initialised {
         Keyring::load(&config.data_dir, &source)
             .map_err(|error| crate::error_chain::chain(&error))?;
@@ -77,6 +80,18 @@ fn check_key(config: &Config) -> Result<String, String> {
     }
     read_private(path).map_err(|error| crate::error_chain::chain(&error))?;
     Ok(format!("{} can be read; there is no data key yet", path.display()))
+}
+
+/// Others must be able to make something of what they are told.
+fn check_advertised(config: &Config) -> Result<String, String> {
+    let address = config.peers.advertised();
+    match address.to_socket_addrs() {
+        Ok(mut found) => match found.next() {
+            Some(found) => Ok(format!("{address}, which is {found} here")),
+            None => Err(format!("{address} has no address")),
+        },
+        Err(error) => Err(format!("{address}: {error}")),
+    }
 }
 
 fn in_use(

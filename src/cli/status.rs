@@ -23,7 +23,13 @@ pub(super) fn run(args: &StatusArgs) -> Done {
         let voters: Vec<String> = status.voters.iter().map(u64::to_string).collect();
         properties([
             ("node", format!("{} ({})", status.node, status.role)),
-            ("ready", if status.ready { "yes" } else { "no" }.to_owned()),
+            (
+                "ready",
+                status
+                    .not_ready
+                    .as_ref()
+                    .map_or("yes".to_owned(), |reason| format!("no: {reason}")),
+            ),
             ("fault", status.fault.clone().unwrap_or_else(|| "none".to_owned())),
             ("leader", format!("{leader}, term {}", status.term)),
             ("voters", voters.join(", ")),

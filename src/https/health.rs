@@ -35,10 +35,9 @@ async fn render(State(parts): State<Parts>) -> impl IntoResponse {
 
 async fn ready(State(parts): State<Parts>) -> (StatusCode, String) {
     let status = parts.admin.status();
-    match (status.ready, status.fault) {
-        (true, _) => (StatusCode::OK, "ready\n".to_owned()),
-        (false, Some(fault)) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {fault}\n")),
-        (false, None) => (StatusCode::SERVICE_UNAVAILABLE, "not ready: no leader\n".to_owned()),
+    match status.not_ready {
+        None => (StatusCode::OK, "ready\n".to_owned()),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
     }
 }
 

@@ -185,28 +185,32 @@ impl Exchanges {
             });
             "undecided"
         })?;
-        self.note(&outcome, &packet, &client, is_signed).await;
         let mut buffer = Vec::new();
         build_reply(&mut buffer, &outcome, &packet, &client).map_err(|_| "reply_too_long")?;
         let reply: Arc<[u8]> = buffer.into();
         token.answer(reply.clone(), clock::in_ms(clock::monotonic()));
+        self.count(&outcome);
+        self.learn(&outcome, &packet, &client, is_signed);
         Ok(reply)
     }
 
-    /// Counts the outcome, and learns from a login that proves that its sender knows the secret.
-    async fn note(
-        &self,
-        outcome: &Outcome,
-        packet: &Packet<'_>,
-        client: &KnownClient,
-        is_signed: bool,
-    ) {
+    fn count(&self, outcome: &Outcome) {
         let replies = match outcome {
             Outcome::Accept { .. } => &self.meters.accepts,
             Outcome::Challenge { .. } => &self.meters.challenges,
             Outcome::Reject { .. } => &self.meters.rejects,
         };
         replies.increment(1);
+    }
+
+    /// Learns from a login that proves that its sender knows the secret. Nobody waits for that.
+    fn learn(
+        &self,
+        outcome: &Outcome,
+        packet: &Packet<'_>,
+        client: &Arc<KnownClient>,
+        is_signed: bool,
+    ) {
         // A right passcode was hidden under the shared secret; nothing else proves as much.
         let Outcome::Accept { by: Acceptance::Passcode(_), .. } = outcome else { return };
         let known = client.radius.habits;
@@ -214,11 +218,15 @@ impl Exchanges {
             signs: known.signs || is_signed,
             is_no_proxy: known.is_no_proxy || packet.first(AttributeType::PROXY_STATE).is_none(),
         };
-        if shown != known
-            && let Err(error) = self.authenticator.learn_client(client.id, shown).await
-        {
-            tracing::warn!(client = %client.name, %error, "the client's habits were not recorded");
+        if shown == known {
+            return;
         }
+        let (authenticator, client) = (self.authenticator.clone(), client.clone());
+        tokio::spawn(async move {
+            if let Err(error) = authenticator.learn_client(client.id, shown).await {
+                tracing::warn!(client = %client.name, %error, "its habits were not recorded");
+            }
+        });
     }
 }
 

@@ -62,7 +62,8 @@ fn a_node_without_quorum_answers_nothing_and_says_so() {
     let [first, second, third] = with_alice(Node::three());
     drop((second, third));
     first.wait_for_status("it is not ready", |status| status["ready"] == false);
-    assert_eq!(get(first.metrics, "/health/ready").0, 503);
+    let (status, text) = get(first.metrics, "/health/ready");
+    assert!(status == 503 && text.contains("do not answer"), "{text}");
     let mut nas = Nas::new(&first);
     let question = nas.sealed(&Question::login("alice", &KEY.passcode(0)));
     nas.send(&question.bytes);
@@ -78,7 +79,8 @@ fn a_drained_node_hands_over_and_is_not_ready() {
     let [first, second, third] = Node::three();
     let said = first.cli(&["drain"]).done();
     assert!(said.contains("out of service"), "{said}");
-    assert_eq!(get(first.metrics, "/health/ready").0, 503);
+    let ready = get(first.metrics, "/health/ready");
+    assert_eq!(ready, (503, "not ready: taken out of service\n".to_owned()));
     first.wait_for_status("another leads", |status| status["leader"] != 1);
     let led = second.cli(&["status", "--format", "json"]).json()["leader"].clone();
     assert!(led == 2 || led == 3, "{led}");

@@ -20,6 +20,7 @@ pub use attempt::{Conclude, Finding, FirstProof, Proof};
 pub use client::{ClientFields, PutClient, RadiusFields};
 pub use device::{NewDevice, NewOath};
 pub use feature::FEATURE_LEVEL;
+pub(crate) use feature::FIRST_FEATURE_LEVEL;
 pub use node::{Admit, Found};
 pub use user::{NewUser, UserChange};
 
@@ -28,7 +29,6 @@ use crate::client::RadiusHabits;
 use crate::id::{ClientId, DeviceId, TokenId, UserId};
 use crate::limits::NODES_MAX;
 use crate::node::NodeId;
-use crate::sealed::Sealed;
 use crate::settings::{SettingError, Value};
 use crate::state::State;
 use crate::time::Timestamp;
@@ -130,20 +130,13 @@ pub enum Command {
         /// Key and new value; `None` goes back to the default.
         changes: Vec<(Arc<str>, Option<Value>)>,
     },
-    /// Allows the commands of a newer feature level.
+    /// Allows the commands of a newer feature level. Proposed only when every member understands it.
     EnableFeature {
         /// The level.
         level: u32,
     },
     /// Decides an attempt.
     Conclude(Conclude),
-    /// Replaces the sealed hash of a user's password.
-    SetPassword {
-        /// Whose.
-        user: UserId,
-        /// The argon2id hash, sealed for the user's id; `None` removes the password.
-        hash: Option<Sealed>,
-    },
     /// Founds the cluster: its certificate authority and first node.
     Found(Box<Found>),
     /// Makes a token that admits nodes.
@@ -390,7 +383,6 @@ impl Command {
             | Self::ChangeSettings { .. }
             | Self::EnableFeature { .. }
             | Self::Conclude(_)
-            | Self::SetPassword { .. }
             | Self::Found(_)
             | Self::CreateToken { .. }
             | Self::RevokeToken { .. }
@@ -406,7 +398,7 @@ impl Command {
         }
         let done = match self {
             Self::AddUser(new) => user::add(state, at, new),
-            Self::ChangeUser { user, change } => user::change(state, *user, change),
+            Self::ChangeUser { user, change } => user::change(state, at, *user, change),
             Self::DeleteUser { user } => user::delete(state, *user),
             Self::BlockUser { user, reason, by, for_ms } => {
                 user::block(state, at, *user, reason, by, *for_ms)
@@ -415,7 +407,6 @@ impl Command {
             Self::GrantBypass { user, reason, by, for_ms } => {
                 user::grant_bypass(state, at, *user, reason, by, *for_ms)
             }
-            Self::SetPassword { user, hash } => user::set_password(state, at, *user, hash),
             Self::AddDevice { user, device } => device::add(state, at, *user, device),
             Self::RevokeDevice { device } => device::revoke(state, *device),
             Self::ResyncDevice { device, first } => device::resync(state, at, *device, *first),
@@ -426,7 +417,10 @@ impl Command {
             Self::ChangeSettings { by, if_revision, changes } => {
                 setting::change(state, at, by, *if_revision, changes)
             }
-            Self::EnableFeature { level } => feature::enable(state, *level),
+            Self::EnableFeature { level } => {
+                feature::enable(state, *level);
+                Ok(())
+            }
             Self::Conclude(conclude) => return attempt::conclude(state, at, conclude),
             Self::Found(found) => node::found(state, at, found),
             Self::CreateToken { token, public_key, for_ms, uses } => {

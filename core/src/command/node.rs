@@ -68,15 +68,15 @@ pub(super) fn create_token(
     if for_ms == 0 || for_ms > TOKEN_MS_MAX || uses == 0 || uses > NODES_MAX {
         return Err(Refusal::TokenMalformed);
     }
-    // What has lapsed makes room; until then it is kept, so that its bearer is told why.
-    let lapsed: Vec<_> = state.nodes.tokens().filter(|(_, token)| !token.is_open(at.now)).collect();
-    if state.nodes.tokens.len() >= TOKENS_MAX {
-        let oldest = lapsed.iter().min_by_key(|(_, token)| token.expires).map(|(id, _)| *id);
-        oldest.map(|oldest| state.nodes.tokens.remove(&oldest));
-    }
-    check_count(state.nodes.tokens.len() + 1, TOKENS_MAX, Countable::Tokens)?;
     if state.nodes.tokens.contains_key(&id) || state.nodes.token_of(public_key).is_some() {
         return Err(Refusal::IdTaken);
+    }
+    if state.nodes.tokens.len() >= TOKENS_MAX {
+        // What has lapsed makes room; until then it is kept, so that its bearer is told why.
+        let lapsed = state.nodes.tokens().filter(|(_, token)| !token.is_open(at.now));
+        let oldest = lapsed.min_by_key(|(_, token)| token.expires).map(|(id, _)| id);
+        let too_many = Refusal::TooMany { what: Countable::Tokens, max: TOKENS_MAX as u64 };
+        state.nodes.tokens.remove(&oldest.ok_or(too_many)?);
     }
     let expires = at.now.plus_ms(for_ms);
     let token = JoinToken { public_key: public_key.clone(), expires, uses_left: uses };

@@ -43,6 +43,9 @@ pub struct UserChange {
     pub groups: Option<Arc<[Arc<str>]>>,
     /// Enables or disables.
     pub enabled: Option<bool>,
+    /// The argon2id hash of a new password, sealed for the user's id; `Some(None)` takes the password
+    /// away.
+    pub password: Option<Option<Sealed>>,
 }
 
 pub(super) fn add(state: &mut State, at: Moment, new: &NewUser) -> Result<(), Refusal> {
@@ -81,7 +84,12 @@ pub(super) fn add(state: &mut State, at: Moment, new: &NewUser) -> Result<(), Re
     Ok(())
 }
 
-pub(super) fn change(state: &mut State, id: UserId, change: &UserChange) -> Result<(), Refusal> {
+pub(super) fn change(
+    state: &mut State,
+    at: Moment,
+    id: UserId,
+    change: &UserChange,
+) -> Result<(), Refusal> {
     let user = state.user(id).ok_or(Refusal::UserUnknown)?;
     let mut next = user.clone();
     if let Some(name) = &change.name {
@@ -101,6 +109,10 @@ pub(super) fn change(state: &mut State, id: UserId, change: &UserChange) -> Resu
     }
     next.profile = checked_profile(&next.profile)?;
     next.enabled = change.enabled.unwrap_or(next.enabled);
+    if let Some(hash) = &change.password {
+        next.password = hash.clone().map(|hash| Password { hash, revision: at.index });
+        next.password_lockout.clear();
+    }
     let old_name = user.name.clone();
     if next.name != old_name {
         state.user_names.remove(&old_name);
@@ -117,18 +129,6 @@ pub(super) fn delete(state: &mut State, id: UserId) -> Result<(), Refusal> {
     }
     state.user_names.remove(&user.name);
     state.users.remove(&id);
-    Ok(())
-}
-
-pub(super) fn set_password(
-    state: &mut State,
-    at: Moment,
-    id: UserId,
-    hash: &Option<Sealed>,
-) -> Result<(), Refusal> {
-    let user = state.user_mut(id).ok_or(Refusal::UserUnknown)?;
-    user.password = hash.clone().map(|hash| Password { hash, revision: at.index });
-    user.password_lockout.clear();
     Ok(())
 }
 

@@ -156,8 +156,12 @@ fn settings_change_all_or_none_and_only_at_the_expected_revision() {
 }
 
 #[test]
-fn a_feature_level_that_is_not_understood_is_refused() {
+fn a_feature_level_rises_and_never_falls() {
     let mut replica = Replica::default();
-    let command = Command::EnableFeature { level: 2 };
-    refuses(&mut replica, command, Refusal::FeatureDisabled(2));
+    assert_eq!(replica.state.feature_level(), 1);
+    // Whether this release understands the level does not matter to the state.
+    for (level, then) in [(9, 9), (2, 9)] {
+        assert_eq!(replica.apply(Command::EnableFeature { level }), Applied::Done);
+        assert_eq!(replica.state.feature_level(), then);
+    }
 }

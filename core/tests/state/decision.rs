@@ -187,7 +187,9 @@ fn a_deleted_user_or_a_changed_password_makes_the_examination_stale() {
         let second = Proof::Passcode { device: device_id(1), moving_factor: 0 };
         Command::Conclude(conclude(1, Finding::Proven { first, second }))
     };
-    let change = Command::SetPassword { user: user_id(1), hash: Some(Sealed::new(b"other")) };
+    let password = Some(Some(Sealed::new(b"other")));
+    let change = UserChange { password, ..UserChange::default() };
+    let change = Command::ChangeUser { user: user_id(1), change };
     assert_eq!(replica.apply(change), Applied::Done);
     assert_eq!(replica.apply(with_password(revision)), Applied::Stale);
     assert_eq!(replica.state.attempts().next(), 0, "nothing was decided");

@@ -42,12 +42,9 @@ fn commands() -> Vec<(&'static str, Command)> {
                     mail: Some("alice@example.org".into()),
                     groups: Some(["staff".into(), "vpn".into()].into()),
                     enabled: Some(true),
+                    password: Some(Some(Sealed::new(b"sealed"))),
                 },
             },
-        ),
-        (
-            "set_password",
-            Command::SetPassword { user: user_id(1), hash: Some(Sealed::new(b"sealed")) },
         ),
         (
             "block_user",
@@ -124,7 +121,6 @@ fn is_sampled(command: &Command) -> bool {
         | Command::ChangeSettings { .. }
         | Command::EnableFeature { .. }
         | Command::Conclude(_)
-        | Command::SetPassword { .. }
         | Command::Found(_)
         | Command::CreateToken { .. }
         | Command::RevokeToken { .. }

@@ -1,5 +1,7 @@
 //! Who is admitted to the cluster, and who never is again.
 
+use watchword_core::command::Countable;
+use watchword_core::id::TokenId;
 use watchword_core::node::FOUNDER;
 use watchword_core::{Applied, Command, Refusal};
 
@@ -79,4 +81,33 @@ fn the_last_voter_stays() {
     replica.apply(admit(1, 2, "b:7400"));
     assert_eq!(replica.apply(only), Applied::Done);
     refuses(&mut replica, Command::RemoveNode { node: 2 }, Refusal::LastVoter(2));
+}
+
+#[test]
+fn only_a_token_that_lapsed_makes_room_for_another() {
+    let mut replica = founded();
+    let token = |n: u16| {
+        let mut id = [0; 16];
+        id[..2].copy_from_slice(&n.to_be_bytes());
+        Command::CreateToken {
+            token: TokenId(id),
+            public_key: id.into(),
+            for_ms: if n == 7 { 1_000 } else { 3_600_000 },
+            uses: 1,
+        }
+    };
+    for n in 0..256 {
+        assert_eq!(replica.apply(token(n)), Applied::Done);
+    }
+    let too_many = Refusal::TooMany { what: Countable::Tokens, max: 256 };
+    refuses(&mut replica, token(256), too_many);
+    replica.now += 1_000;
+    // Time alone passes with this.
+    replica.apply(Command::EnableFeature { level: 0 });
+    refuses(&mut replica, token(3), Refusal::IdTaken);
+    assert_eq!(replica.apply(token(256)), Applied::Done);
+    assert_eq!(replica.state.nodes().tokens().count(), 256);
+    assert!(
+        replica.state.nodes().token_of(&[0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).is_none()
+    );
 }

@@ -98,9 +98,12 @@ fn command() -> impl Strategy<Value = Command> {
             changes: vec![("lockout.passcode_failures".into(), Some(Value::Integer(failures)))],
         }),
         1 => (0..3u32).prop_map(|level| Command::EnableFeature { level }),
-        1 => (small(), any::<bool>()).prop_map(|(user, some)| Command::SetPassword {
+        1 => (small(), any::<bool>()).prop_map(|(user, some)| Command::ChangeUser {
             user: user_id(user),
-            hash: some.then(|| Sealed::new(b"hash")),
+            change: UserChange {
+                password: Some(some.then(|| Sealed::new(b"hash"))),
+                ..UserChange::default()
+            },
         }),
         12 => (0..30u64, small(), any::<bool>(), 0..40u64, finding(), any::<Option<u8>>()).prop_map(
             |(request, user, by_client, revision, finding, answers)| {
