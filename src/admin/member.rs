@@ -267,7 +267,7 @@ impl Admin {
     /// Takes this node out of service, or back: it is not ready and does not lead.
     ///
     /// # Errors
-    /// When nobody takes leadership over; then it stays in service.
+    /// When nobody takes leadership over; then it leads on, and is not ready all the same.
     pub async fn drain(&self, drained: bool) -> Result<LeaderView, AdminError> {
         self.cluster.drain(drained).await?;
         Ok(LeaderView { leader: self.cluster.status().leader })

@@ -1,6 +1,6 @@
 //! What administrators may do.
 //!
-//! The console, the SDK and the command line come through here; only this module and
+//! The command line comes through here, as will the console and the SDK; only this module and
 //! [`crate::auth`] propose. Each function resolves names against a fresh state, makes what must be
 //! made beforehand (ids, sealed secrets, hashes), proposes one command and reports what `apply` said.
 

@@ -40,7 +40,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Start a throw-away node with demo users and print how to log in
+    /// Start a throw-away cluster with demo users and print how to log in
     Demo(demo::DemoArgs),
     /// Make the first node of a new cluster
     Init(serve::InitArgs),
