@@ -1,8 +1,8 @@
 //! What this node asks of its peers.
 //!
 //! One connection per peer carries everything but snapshots, which have their own so that they
-//! delay nobody. A peer that cannot be reached is tried again after a pause that grows; the pause is
-//! kept here, by the connector, because a failure to connect does not always reach openraft's own.
+//! delay nobody. A peer that cannot be reached is tried again after a pause that grows; the connector
+//! sees to that, because a failure to connect does not always reach openraft's own pause.
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
@@ -10,7 +10,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ use watchword_core::codec;
 use watchword_proto::Frame;
 use watchword_proto::peer_client::PeerClient;
 
-use crate::runtime::{NodeId, Snapshot, SnapshotMeta, TypeConfig, Vote};
+use crate::runtime::{Instant, NodeId, Snapshot, SnapshotMeta, TypeConfig, Vote};
 use crate::service::REMOVED;
 use crate::snapshot::SnapshotData;
 use crate::transport::Transport;
@@ -151,52 +151,68 @@ fn channel(transport: Transport, node: NodeId, address: String) -> Channel {
             transport,
             node,
             address: address.into(),
-            failures: Arc::default(),
+            failed: Arc::default(),
         })
 }
 
-/// Connects to one peer, not too often.
+/// Connects to one peer, not too often: between two attempts it fails at once, so that a call which
+/// could go elsewhere is not held up.
 #[derive(Clone)]
 struct Connector {
     transport: Transport,
     node: NodeId,
     address: Arc<str>,
-    /// Failures in a row.
-    failures: Arc<Mutex<u32>>,
+    failed: Arc<Mutex<Failed>>,
+}
+
+/// The attempts that have failed since the last that did not.
+#[derive(Default)]
+struct Failed {
+    count: u32,
+    last: Option<Instant>,
+}
+
+/// Pause after so many failures in a row.
+fn pause(failures: u32) -> Duration {
+    PAUSE_MIN.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(PAUSE_MAX)
 }
 
 impl Connector {
+    fn failed(&self) -> MutexGuard<'_, Failed> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_too_early(&self) -> bool {
+        let failed = self.failed();
+        failed.last.is_some_and(|last| TypeConfig::now() < last + pause(failed.count))
+    }
+
     async fn connect(self) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
-        let failures = *self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures > 0 {
-            let pause = PAUSE_MIN.saturating_mul(1 << failures.min(8).saturating_sub(1));
-            TypeConfig::sleep(pause.min(PAUSE_MAX)).await;
+        if self.is_too_early() {
+            return Err(io::Error::other("it was not reached a moment ago"));
         }
         let connecting = self.transport.connect(&self.address, self.node);
         let connected = match TypeConfig::timeout(CONNECT, connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let (node, address) = (self.node, &*self.address);
+        let mut failed = self.failed();
         match connected {
             Ok(stream) => {
-                if *failures > 0 {
-                    tracing::info!(
-                        node = self.node,
-                        address = &*self.address,
-                        "peer reached again"
-                    );
+                if failed.count > 0 {
+                    tracing::info!(node, address, "peer reached again");
                 }
-                *failures = 0;
+                *failed = Failed::default();
                 Ok(TokioIo::new(stream))
             }
             Err(error) => {
+                failed.count = failed.count.saturating_add(1);
+                failed.last = Some(TypeConfig::now());
                 // Once, and again at each doubling: not for every attempt.
-                if failures.is_power_of_two() || *failures == 0 {
-                    let (node, address) = (self.node, &*self.address);
+                if failed.count.is_power_of_two() {
                     tracing::warn!(node, address, %error, "peer not reached");
                 }
-                *failures = failures.saturating_add(1);
                 Err(error)
             }
         }
@@ -331,7 +347,14 @@ impl RaftNetworkV2<TypeConfig> for Peer {
                 .map(|request| frame(&request))
                 .take_while(|frame| futures::future::ready(frame.is_ok()))
                 .filter_map(|frame| futures::future::ready(frame.ok()));
-            let answers = client.append(frames).await.map_err(|status| self.failed(status))?;
+            let answers = match client.append(frames).await {
+                Ok(answers) => answers,
+                Err(status) => {
+                    // openraft has not been asked for a request yet and would be back at once.
+                    TypeConfig::sleep(PAUSE_MIN).await;
+                    return Err(self.failed(status));
+                }
+            };
             let answers = answers.into_inner();
             let network = &self.network;
             // Nothing may be read from a stream after its first error: it gives errors for ever.
@@ -396,7 +419,18 @@ impl RaftNetworkV2<TypeConfig> for Peer {
     }
 
     fn backoff(&self) -> Option<Backoff> {
-        let pauses = (0_u32..).map(|n| PAUSE_MIN.saturating_mul(1 << n.min(8)).min(PAUSE_MAX));
-        Some(Backoff::new(pauses))
+        Some(Backoff::new((1..).map(pause)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_doubles_and_has_an_end() {
+        let ms = |failures| pause(failures).as_millis();
+        assert_eq!([ms(1), ms(2), ms(3), ms(4), ms(5)], [100, 200, 400, 800, 1_000]);
+        assert_eq!(ms(u32::MAX), 1_000);
     }
 }
