@@ -45,6 +45,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const LEADER_WAIT: Duration = Duration::from_secs(5);
 /// Pause between two looks at the age of the node's certificate.
 const RENEWAL_LOOK: Duration = Duration::from_secs(3600);
+/// Pause between two turns of the metrics' upkeep.
+const UPKEEP: Duration = Duration::from_secs(5);
 /// The token that comes with a new cluster: enough for three nodes.
 const FIRST_TOKEN: TokenSpec = TokenSpec { seconds: 3600, uses: 2 };
 
@@ -247,6 +249,7 @@ impl Node {
                 tracing::error!(error = chain(&error), "peers are not served");
             }
         });
+        tasks.spawn(upkeep(recorder.clone(), stop.clone()));
         let app = https::admin_router(admin.clone());
         let app = app.into_make_service_with_connect_info::<Caller>();
         serve(&tasks, "administration", axum::serve(admin_listener, app), stop.clone());
@@ -365,6 +368,17 @@ fn credentials(identity: &Identity) -> Credentials {
         authority: identity.authority.clone(),
         certificate: identity.certificate.clone(),
         key: PrivateKeyDer::Pkcs8(identity.key.pkcs8().to_vec().into()),
+    }
+}
+
+/// Digests the samples of the histograms, which pile up otherwise while nobody scrapes.
+async fn upkeep(recorder: PrometheusHandle, stop: CancellationToken) {
+    let mut turn = tokio::time::interval(UPKEEP);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = turn.tick() => recorder.run_upkeep(),
+        }
     }
 }
 

@@ -61,7 +61,7 @@ impl State {
     /// nothing but the state's time. The caller feeds every index once, in order.
     pub fn apply(&mut self, index: u64, entry: &Entry) -> Applied {
         self.time = self.time.max(entry.time);
-        entry.command.apply(self, Moment { index, now: self.time })
+        entry.command.apply(self, Moment { index, now: self.time, stamped: entry.time })
     }
 
     /// Time of the latest entry, never running backwards.

@@ -136,11 +136,20 @@ fn view(state: &State, number: u64, attempt: &Attempt) -> AttemptView {
     AttemptView {
         number,
         time: rfc3339(attempt.time),
-        username: attempt.username.to_string(),
+        username: printable(&attempt.username),
         client,
-        remote: attempt.remote.to_string(),
+        remote: printable(&attempt.remote),
         accepted,
         reason,
         request: attempt.request.to_string(),
     }
+}
+
+/// The text as it may be shown on a terminal: outsiders wrote it.
+fn printable(text: &str) -> String {
+    let escaped = text.chars().map(|c| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    });
+    escaped.collect()
 }

@@ -2,6 +2,7 @@
 
 use data_encoding::BASE32_NOPAD;
 use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
 use watchword_core::Command;
 use watchword_core::command::{NewDevice, NewOath};
 use watchword_core::device::{Device, Oath};
@@ -9,6 +10,8 @@ use watchword_core::factor::{
     Algorithm, DIGITS_MAX, DIGITS_MIN, KEY_BYTES_MAX, KEY_BYTES_MIN, Passcode, hotp, totp,
 };
 use watchword_core::id::DeviceId;
+use watchword_core::state::State;
+use watchword_core::user::User;
 use zeroize::Zeroizing;
 
 use super::{Admin, AdminError, find_user, rfc3339};
@@ -162,6 +165,7 @@ impl Admin {
         let state = self.state().await?;
         let (user, record) = find_user(&state, name)?;
         let (device, key) = self.new_device(&spec)?;
+        self.check_new_key(&state, record, &key)?;
         let id = device.id;
         let issuer = state.settings().oath_issuer();
         let uri = otpauth_uri(&issuer, record.name.as_str(), &spec, &key);
@@ -169,6 +173,22 @@ impl Admin {
         let state = self.state().await?;
         let device = state.device(id).ok_or(AdminError::UnexpectedResult)?;
         Ok(Enrolled { device: DeviceView::new(id, device), key: BASE32_NOPAD.encode(&key), uri })
+    }
+
+    /// Refuses a key that the user holds already: the same passcode would open once for each.
+    fn check_new_key(
+        &self,
+        state: &State,
+        user: &User,
+        key: &Zeroizing<Vec<u8>>,
+    ) -> Result<(), AdminError> {
+        for (id, device) in state.devices_of(user) {
+            let held = self.keys.open(Owner::DeviceKey(id), &device.key)?;
+            if bool::from(held.as_slice().ct_eq(key.as_slice())) {
+                return Err(AdminError::Invalid("the user has a device with this key".to_owned()));
+            }
+        }
+        Ok(())
     }
 
     /// The command's data for `spec`, and the key in the clear.

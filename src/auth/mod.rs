@@ -104,7 +104,16 @@ impl Authenticator {
                 return Ok(outcome(decision));
             }
             let conclude = match self.examine(&state, request, now).await? {
-                Examined::Ask(token) => return self.ask(&state, request, &token),
+                Examined::Ask(token) => {
+                    // A challenge tells that the password is right. Who is locked out must not be told, also
+                    // when the lock came while this password waited to be compared, and a node that
+                    // is cut off and can count no failure must tell nobody.
+                    let fresh = self.cluster.read().await?;
+                    if self.is_admitted(&fresh, token.user()) {
+                        return self.ask(&fresh, request, &token);
+                    }
+                    continue;
+                }
                 Examined::Conclude { user, challenge, finding } => {
                     concluding(request, user, challenge, finding)
                 }
@@ -157,6 +166,11 @@ impl Authenticator {
                 result => return result,
             }
         }
+    }
+
+    fn is_admitted(&self, state: &State, user: UserId) -> bool {
+        let now = clock::now().max(state.time());
+        state.user(user).is_some_and(|user| policy::admit(user, now).is_ok())
     }
 
     fn ask(

@@ -22,6 +22,9 @@ const LANES_MAX: u32 = 8;
 /// Shortest and longest password, in bytes. RFC 2865 section 5.2 carries at most 128.
 pub const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 1..=128;
 
+/// How long a comparison may wait for its turn: less than a client waits for its answer.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// A text is no usable argon2id hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
@@ -57,7 +60,11 @@ impl PasswordVerifierPool {
         password: Zeroizing<Vec<u8>>,
         phc: Option<Zeroizing<Vec<u8>>>,
     ) -> Result<bool, Error> {
-        let permit = self.permits.clone().acquire_owned().await.map_err(|_| Error::Password)?;
+        // Nobody waits for the answer to a login that has waited longer, and a queue that is worked
+        // off for nobody would keep everybody else out.
+        let permit = self.permits.clone().acquire_owned();
+        let permit = tokio::time::timeout(PATIENCE, permit).await.map_err(|_| Error::Overloaded)?;
+        let permit = permit.map_err(|_| Error::Password)?;
         let compare = move || {
             let _permit = permit;
             let known = phc.as_deref().and_then(|phc| std::str::from_utf8(phc).ok());

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use watchword_cluster::ProposeError;
+use watchword_cluster::{ProposeError, ReadError};
 use watchword_core::attempt::{Acceptance, Asker, Reason};
 use watchword_core::client::ClientPolicy;
 use watchword_core::id::RequestId;
@@ -115,6 +115,12 @@ pub enum Error {
         /// Why.
         source: KeyError,
     },
+    /// It cannot be made sure that a user who is locked out is told nothing.
+    #[error("no fresh state can be read")]
+    Read(#[from] ReadError),
+    /// Too many passwords wait to be compared.
+    #[error("too many passwords wait to be compared")]
+    Overloaded,
     /// The state changed under the request again and again.
     #[error("the state changed during each of several examinations")]
     Unsettled,

@@ -122,6 +122,11 @@ impl ChallengeToken {
         Ok(Self { challenge: ChallengeRef { id, expires }, user, first })
     }
 
+    /// Whose login it is.
+    pub(super) fn user(&self) -> UserId {
+        self.user
+    }
+
     /// The token as bytes: about 90, where RADIUS State carries 253 (RFC 2865 section 5.24).
     pub(super) fn seal(&self, keys: &Keyring, client: ClientId) -> Result<Vec<u8>, KeyError> {
         let bytes = codec::encode(self).map(Zeroizing::new).map_err(|_| KeyError::Seal)?;

@@ -107,6 +107,10 @@ pub(super) fn run(args: DemoArgs) -> Done {
     let elapsed = clock::in_ms(clock::monotonic().saturating_sub(begun));
     print_line(&explain(&nodes, &secret, &users, elapsed)?)?;
     runtime.block_on(stop.received());
+    // All at once, so that none misses another.
+    for node in &mut nodes {
+        drop(node.process.stdin.take());
+    }
     drop(nodes);
     print_line(if temporary.is_some() { "stopped; everything is removed" } else { "stopped" })
 }
@@ -191,7 +195,7 @@ fn write_config(dir: &Path, number: u8, peers: SocketAddr) -> Result<Config, Fai
         "data_dir = \"data\"\n\n[key]\nkey_file = \"data.key\"\n\n\
          [peers]\nlisten = \"{peers}\"\n\n[radius]\nlisten = [\"{radius}\"]\n\n\
          [metrics]\nlisten = \"{metrics}\"\n\n[raft]\npromote_after = \"100ms\"\n\n\
-         [log]\nlevel = \"warn\"\n"
+         [log]\nlevel = \"error\"\n"
     );
     let path = dir.join("watchword.toml");
     let mut options = std::fs::OpenOptions::new();

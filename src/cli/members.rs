@@ -1,5 +1,6 @@
 //! `members`, `token …`, `join`, `transfer`, `remove`, `drain`: the nodes of the cluster.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -11,6 +12,7 @@ use super::{Done, Failure, NodeArgs, node_runtime};
 use crate::admin::{LeaderView, MemberView, NewToken, TokenSpec, TokenView};
 use crate::config::Config;
 use crate::join;
+use crate::keys::read_private;
 use crate::logging;
 use crate::pki::Token;
 
@@ -125,8 +127,18 @@ pub(super) struct JoinArgs {
     /// Address of any node of the cluster: host and port
     address: String,
     /// The token, as `init` or `token create` has shown it
-    #[arg(long, env = "WATCHWORD_TOKEN", hide_env_values = true)]
-    token: String,
+    ///
+    /// Other users of this host may see it in the list of processes: there, use --token-file.
+    #[arg(
+        long,
+        env = "WATCHWORD_TOKEN",
+        hide_env_values = true,
+        required_unless_present = "token_file"
+    )]
+    token: Option<String>,
+    /// File that holds the token, readable by its owner alone
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
     /// Only follow: answer clients, but never vote
     #[arg(long)]
     learner: bool,
@@ -139,7 +151,11 @@ pub(super) struct JoinArgs {
 
 pub(super) fn join(args: &JoinArgs) -> Done {
     let config = Config::read(&args.node.config)?;
-    let token: Token = args.token.parse()?;
+    let token: Token = match (&args.token, &args.token_file) {
+        (Some(token), _) => token.parse()?,
+        (None, Some(file)) => std::str::from_utf8(&read_private(file)?)?.parse()?,
+        (None, None) => return Err(Failure::new("a token is needed")),
+    };
     logging::start(&config.log)?;
     node_runtime()?.block_on(join::join(&config, &args.address, &token, !args.learner))?;
     if args.no_serve {

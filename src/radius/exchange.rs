@@ -178,6 +178,9 @@ impl Exchanges {
         let Pending { client, datagram, source, is_signed, token, .. } = pending;
         let packet = Packet::parse(&datagram).map_err(|error| error.name())?;
         let request = read_request(&packet, &client, source)?;
+        if !is_signed && !is_typed(&request.credential) {
+            return Err("secret_mismatch");
+        }
         let outcome = self.authenticator.authenticate(&request).await.map_err(|error| {
             throttle::once_a_second("login", |suppressed| {
                 let error = chain(&error);
@@ -236,6 +239,13 @@ fn report_drop(cause: &'static str, source: SocketAddr) {
     throttle::once_a_second(cause, |suppressed| {
         tracing::warn!(%source, cause, suppressed, "RADIUS packet dropped");
     });
+}
+
+/// Whether people may have typed this. What was hidden under another secret comes out as random octets:
+/// in a request that is not signed they show that its sender does not know the secret, and must not
+/// count as a failure of the user.
+fn is_typed(credential: &[u8]) -> bool {
+    std::str::from_utf8(credential).is_ok_and(|text| !text.chars().any(char::is_control))
 }
 
 /// Checks that the packet may be believed; returns whether it is signed.

@@ -100,10 +100,8 @@ impl Listener {
         match exchanges.receive(datagram, source, self.number) {
             Received::Dropped => {}
             Received::Answer(reply) => {
-                let socket = self.socket.clone();
-                if !send_now(&socket, &reply, source) {
-                    tasks.spawn(async move { send(&socket, &reply, source).await });
-                }
+                // Nothing is kept for a copy's answer: the client asks again.
+                send_now(&self.socket, &reply, source);
             }
             Received::Pending(pending) => {
                 let (exchanges, socket) = (exchanges.clone(), self.socket.clone());

@@ -159,10 +159,10 @@ fn who_does_not_know_the_secret_gets_no_answer() {
     let status = liar.sealed(&Question::status()).bytes;
     liar.assert_dropped(&node, &status, "bad_message_authenticator");
     assert_eq!(node.attempts(), []);
-    // Unsigned, a wrong secret shows as a wrong passcode only; it still opens nothing.
+    // Unsigned, it shows by what nobody can have typed; that is no failure of the user's.
     let unsigned = liar.sealed(&login.clone().unsigned()).bytes;
-    liar.send(&unsigned);
-    node.wait_for_sample("watchword_radius_replies_total{code=\"reject\"}", 1);
+    liar.assert_dropped(&node, &unsigned, "secret_mismatch");
+    assert_eq!(node.user("alice")["passcode_failures"], 0);
     assert_eq!(code_of(&mut Nas::new(&node), &login), Code::AccessAccept);
 }
 

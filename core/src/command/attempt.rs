@@ -197,7 +197,7 @@ fn check_second(
                     // One step more than the node was allowed: its clock and the leader's may
                     // stand on either side of a step's beginning.
                     let window = settings.totp_window_steps() as u32 + 1;
-                    let current = totp::step(at.now, totp.period_seconds);
+                    let current = totp::step(at.stamped, totp.period_seconds);
                     (
                         totp.last_step.is_some_and(|last| moving_factor <= last),
                         totp::window(current, totp.drift, window).contains(&moving_factor),
@@ -255,7 +255,7 @@ fn consume(state: &mut State, at: Moment, device: DeviceId, moving_factor: u64) 
     match &mut device.oath {
         Oath::Hotp(hotp) => hotp.next_counter = moving_factor.saturating_add(1),
         Oath::Totp(totp) => {
-            let current = totp::step(at.now, totp.period_seconds);
+            let current = totp::step(at.stamped, totp.period_seconds);
             totp.drift = drift(moving_factor, current).clamp(-drift_max, drift_max);
             totp.last_step = Some(moving_factor);
         }

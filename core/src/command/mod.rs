@@ -361,6 +361,9 @@ pub(crate) struct Moment {
     pub(crate) index: u64,
     /// The state's time, clamped.
     pub(crate) now: Timestamp,
+    /// The leader's clock as it was, which may have been put back. Passcodes are judged by it: after
+    /// a clock that ran ahead was put right, the clamped time is wrong until the right time reaches it.
+    pub(crate) stamped: Timestamp,
 }
 
 impl Command {
