@@ -246,12 +246,12 @@ async fn leadership_is_handed_over_and_a_removed_leader_leaves() {
     assert_eq!(sites[first].cluster.transfer(Some(heir)).await, Ok(heir));
     let second = (first + 1) % 3;
     sites[second].until("it leads", |cluster| cluster.status().role == Role::Leader).await;
-    assert_eq!(sites[first].cluster.propose(add_user(1)).await, Ok(Applied::Done));
-    let removed = sites[first].cluster.propose(Command::RemoveNode { node: heir }).await;
+    assert_eq!(sites[first].propose_in_time(add_user(1)).await, Ok(Applied::Done));
+    let removed = sites[first].propose_in_time(Command::RemoveNode { node: heir }).await;
     assert_eq!(removed, Ok(Applied::Done));
     let other = &sites[first];
     other.until("it has left", |cluster| cluster.status().voters.len() == 2).await;
-    assert_eq!(other.cluster.propose(add_user(2)).await, Ok(Applied::Done));
+    assert_eq!(other.propose_in_time(add_user(2)).await, Ok(Applied::Done));
 }
 
 #[tokio::test(flavor = "multi_thread")]
