@@ -39,6 +39,7 @@ use crate::medium::Medium;
 use crate::network::{self, Network};
 use crate::runtime::{Instant, NodeId, Raft, TypeConfig};
 use crate::state_machine::View;
+use crate::status;
 
 /// Batches on their way at once. With one, few callers wait for two rounds; without a bound, batches
 /// stay small under load and each costs more.
@@ -210,14 +211,7 @@ impl Route {
     async fn leader_until(&self, deadline: Instant) -> Result<Leader, ProposeError> {
         let mut metrics = self.raft.server_metrics();
         loop {
-            let known = {
-                let metrics = metrics.borrow_watched();
-                metrics.current_leader.map(|leader| {
-                    let membership = metrics.membership_config.membership();
-                    let address = membership.get_node(&leader).map(|node| node.addr.clone());
-                    (leader, address.unwrap_or_default())
-                })
-            };
+            let known = status::leader(&metrics.borrow_watched());
             match known {
                 Some((leader, _)) if leader == self.node_id => return Ok(Leader::Me),
                 Some((leader, address)) if self.contact.silence(leader) < self.patience => {

@@ -18,6 +18,7 @@ use watchword_core::State;
 use crate::Cluster;
 use crate::network;
 use crate::runtime::TypeConfig;
+use crate::status;
 
 /// How long a fresh read may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -77,14 +78,9 @@ impl Cluster {
 
     /// The same, from the leader.
     async fn ask_read_index(&self) -> Result<u64, ReadError> {
-        let leader = {
-            let metrics = self.inner.raft.server_metrics();
-            let metrics = metrics.borrow_watched();
-            let leader = metrics.current_leader.ok_or(ReadError::NoLeader)?;
-            let node = metrics.membership_config.membership().get_node(&leader).cloned();
-            (leader, node.ok_or(ReadError::NoLeader)?.addr)
-        };
-        let peer = self.inner.network.peer(leader.0, &leader.1);
+        let leader = status::leader(&self.inner.raft.server_metrics().borrow_watched());
+        let (leader, address) = leader.ok_or(ReadError::NoLeader)?;
+        let peer = self.inner.network.peer(leader, &address);
         let mut peer = peer.ok_or(ReadError::NoLeader)?;
         let request = network::frame(&()).map_err(|_| ReadError::NoLeader)?;
         let answer = TypeConfig::timeout(PATIENCE, peer.read_index(request)).await;

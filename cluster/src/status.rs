@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::metrics::RaftServerMetrics;
 use openraft::{RaftMetrics, ServerState};
 use serde::Serialize;
 
@@ -142,6 +143,13 @@ impl Cluster {
     pub(crate) fn fault(&self) -> Option<&str> {
         self.inner.medium.progress().fault()
     }
+}
+
+/// The leader as openraft names it, and where its peers reach it.
+pub(crate) fn leader(metrics: &RaftServerMetrics<TypeConfig>) -> Option<(NodeId, String)> {
+    let leader = metrics.current_leader?;
+    let address = metrics.membership_config.membership().get_node(&leader);
+    Some((leader, address.map(|node| node.addr.clone()).unwrap_or_default()))
 }
 
 fn lag(metrics: &RaftMetrics<TypeConfig>) -> Vec<(NodeId, u64)> {

@@ -14,7 +14,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use openraft::type_config::TypeConfigExt;
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -167,14 +166,12 @@ impl Transport {
         stream.read_u8().await.map(drop)
     }
 
-    /// What `cluster`'s peer port shows and demands.
-    fn server(&self, cluster: &Cluster) -> Result<ServerConfig, rustls::Error> {
-        let doorman =
-            Doorman { members: self.members.clone(), cluster: cluster.clone(), id: self.cluster };
+    /// What the peer port shows and demands.
+    fn server(&self, doorman: Arc<Doorman>) -> Result<ServerConfig, rustls::Error> {
         let tls = self.tls.load();
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_client_cert_verifier(Arc::new(doorman))
+            .with_client_cert_verifier(doorman)
             .with_single_cert(tls.certificate.clone(), tls.key.clone_key())?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(config)
@@ -252,14 +249,14 @@ async fn shake(
     stream: TcpStream,
 ) -> io::Result<PeerStream> {
     stream.set_nodelay(true)?;
-    let config = transport.server(cluster).map_err(io::Error::other)?;
-    let stream = TlsAcceptor::from(Arc::new(config)).accept(stream).await?;
-    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let doorman = Doorman {
+    let doorman = Arc::new(Doorman {
         members: transport.members.clone(),
         cluster: cluster.clone(),
         id: transport.cluster,
-    };
+    });
+    let config = transport.server(doorman.clone()).map_err(io::Error::other)?;
+    let stream = TlsAcceptor::from(Arc::new(config)).accept(stream).await?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let caller = shown
         .and_then(|shown| doorman.caller(shown))
         .ok_or_else(|| io::Error::other("the certificate is neither a node's nor a token's"))?;
@@ -300,10 +297,6 @@ impl Doorman {
         let (id, _) = state.nodes().token_of(&certificate.subject_public_key_info())?;
         Some(id)
     }
-
-    fn algorithms(&self) -> WebPkiSupportedAlgorithms {
-        provider().signature_verification_algorithms
-    }
 }
 
 impl ClientCertVerifier for Doorman {
@@ -329,8 +322,7 @@ impl ClientCertVerifier for Doorman {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = self.algorithms();
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &algorithms)
+        self.members.verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -339,12 +331,11 @@ impl ClientCertVerifier for Doorman {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = self.algorithms();
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms)
+        self.members.verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms().supported_schemes()
+        self.members.supported_verify_schemes()
     }
 }
 

@@ -284,12 +284,15 @@ async fn the_disk_in_memory_keeps_what_was_acknowledged_and_loses_the_rest() {
     for number in 10..15 {
         cluster.propose(add_user(number)).await.expect("applied");
     }
+    let appended = cluster.status().last_log;
     let pending = {
         let cluster = cluster.clone();
         tokio::spawn(async move { cluster.propose(add_user(99)).await })
     };
-    // Long enough to append, too short to sync.
-    tokio::time::sleep(Duration::from_millis(1)).await;
+    // Appended, and not yet synced: the disk takes time that does not pass while this test is busy.
+    while cluster.status().last_log == appended {
+        tokio::task::yield_now().await;
+    }
     let left = disk.crash();
     drop(cluster);
     let cluster = Cluster::open_in_memory(options(unused), &left).await.expect("opened");
