@@ -27,6 +27,8 @@ const VOTERS_MAX: usize = 7;
 /// One step.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
+    /// A leader was lost between the two entries of a change: the second is still to be written.
+    Finish,
     /// It may now follow.
     AddLearner(NodeId, String),
     /// It may now vote.
@@ -84,7 +86,7 @@ fn next_step(
     let state = cluster.state();
     let membership = metrics.membership_config.membership();
     if membership.get_joint_config().len() > 1 {
-        return None;
+        return Some(Step::Finish);
     }
     let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
     let learners: BTreeSet<NodeId> = membership.learner_ids().collect();
@@ -123,6 +125,8 @@ async fn take(cluster: &Cluster, step: Step) {
         raft.change_membership(change, false).await.map(drop).map_err(|error| error.to_string())
     };
     let taken = match step {
+        // Adding nobody to where the change was going.
+        Step::Finish => change(ChangeMembers::AddVoterIds(BTreeSet::new())).await,
         Step::AddLearner(id, address) => {
             let node = BTreeMap::from([(id, BasicNode::new(address))]);
             change(ChangeMembers::AddNodes(node)).await

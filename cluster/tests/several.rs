@@ -19,7 +19,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use watchword_cluster::{Cluster, Credentials, Options, ProposeError, Role, Transport, node_name};
+use watchword_cluster::{
+    Cluster, Credentials, Options, ProposeError, Role, Status, Transport, node_name,
+};
 use watchword_core::command::{Admit, Found};
 use watchword_core::id::{ClusterId, TokenId};
 use watchword_core::node::Authority;
@@ -161,8 +163,13 @@ async fn found(pki: &Pki, count: u64) -> Vec<Site> {
         assert_eq!(admit(&sites[0].cluster, node, &site.address).await, Applied::Admitted(node));
         sites.push(site);
     }
+    // While the last one is made a voter, the voters before it must agree by themselves, too.
+    let complete = |status: Status| {
+        let voters = status.voters.len();
+        voters as u64 == count && status.failure_tolerance == (voters - 1) / 2
+    };
     for site in &sites {
-        site.until("all vote", |cluster| cluster.status().voters.len() as u64 == count).await;
+        site.until("all vote", |cluster| complete(cluster.status())).await;
     }
     sites
 }

@@ -6,6 +6,7 @@ mod common;
 mod crash;
 mod damage;
 mod fault;
+mod membership;
 mod snapshot;
 mod suite;
 
