@@ -120,6 +120,18 @@ pub enum Reason {
     /// The client was removed while the request was on its way.
     #[error("client removed")]
     ClientRemoved,
+    /// The request was decided long ago; somebody has kept it and sends it again.
+    #[error("request replayed")]
+    RequestReplayed,
+}
+
+/// When a request was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decided<'a> {
+    /// In the last [`DECISION_MS`], as this attempt: a copy of the request gets the same answer.
+    Lately(u64, &'a Attempt),
+    /// Earlier. No client waits that long; somebody has kept the packet.
+    LongAgo,
 }
 
 /// Attempts per block of the record.
@@ -163,17 +175,17 @@ impl Attempts {
         (from.max(self.first())..self.next).filter_map(|number| Some((number, self.get(number)?)))
     }
 
-    /// The decision on `request`, if one was made in the last [`DECISION_MS`].
-    pub fn decision(&self, request: RequestId, now: Timestamp) -> Option<(u64, &Attempt)> {
+    /// The latest decision on `request` while it is kept.
+    pub fn decision(&self, request: RequestId, now: Timestamp) -> Option<Decided<'_>> {
         let number = self.decisions.find(request)?;
         let attempt = self.get(number)?;
-        (now.ms_since(attempt.time) < DECISION_MS).then_some((number, attempt))
+        let is_over = now.ms_since(attempt.time) >= DECISION_MS;
+        Some(if is_over { Decided::LongAgo } else { Decided::Lately(number, attempt) })
     }
 
     /// Appends `attempt`, keeps at most about `keep` (whole blocks), and returns its number.
     pub(crate) fn record(&mut self, attempt: Attempt, keep: u64) -> u64 {
         let number = self.next;
-        let now = attempt.time;
         self.decisions.insert(attempt.request, number);
         self.append(attempt);
         while self.blocks.len() as u64 * BLOCK as u64 > keep {
@@ -181,7 +193,6 @@ impl Attempts {
             self.decisions.forget_before((block + 1) * BLOCK as u64);
             self.blocks.remove(&block);
         }
-        self.forget_expired_decisions(now);
         number
     }
 
@@ -195,40 +206,16 @@ impl Attempts {
         }
     }
 
-    /// Forgets a few of the expired decisions: two for each that is made, so that the cost of an
-    /// entry is bounded and the index still shrinks.
-    fn forget_expired_decisions(&mut self, now: Timestamp) {
-        let mut oldest = self.decisions.oldest();
-        for _ in 0..2 {
-            let is_expired = |attempt: &Attempt| now.ms_since(attempt.time) >= DECISION_MS;
-            if !self.get(oldest).is_some_and(is_expired) {
-                break;
-            }
-            oldest += 1;
-        }
-        if oldest > self.decisions.oldest() {
-            self.decisions.forget_before(oldest);
-        }
-    }
-
-    /// Decisions that are remembered.
-    pub fn decisions(&self) -> u64 {
-        self.next - self.decisions.oldest()
-    }
-
     /// The record that [`AttemptsRef`] wrote; `None` when the parts contradict each other.
     pub(crate) fn from_parts(parts: AttemptsParts) -> Option<Self> {
-        let AttemptsParts { first, oldest_decision, attempts } = parts;
-        let next = first.checked_add(attempts.len() as u64)?;
-        if !first.is_multiple_of(BLOCK as u64) || !(first..=next).contains(&oldest_decision) {
+        let AttemptsParts { first, attempts } = parts;
+        first.checked_add(attempts.len() as u64)?;
+        if !first.is_multiple_of(BLOCK as u64) {
             return None;
         }
         let mut record = Self { next: first, ..Self::default() };
-        record.decisions.forget_before(oldest_decision);
         for attempt in attempts {
-            if record.next >= oldest_decision {
-                record.decisions.insert(attempt.request, record.next);
-            }
+            record.decisions.insert(attempt.request, record.next);
             record.append(attempt);
         }
         Some(record)
@@ -240,9 +227,8 @@ pub(crate) struct AttemptsRef<'a>(pub(crate) &'a Attempts);
 
 impl Serialize for AttemptsRef<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut parts = serializer.serialize_struct("AttemptsParts", 3)?;
+        let mut parts = serializer.serialize_struct("AttemptsParts", 2)?;
         parts.serialize_field("first", &self.0.first())?;
-        parts.serialize_field("oldest_decision", &self.0.decisions.oldest())?;
         parts.serialize_field("attempts", &AttemptsInOrder(self.0))?;
         parts.end()
     }
@@ -268,7 +254,6 @@ impl Serialize for AttemptsInOrder<'_> {
 #[derive(Deserialize)]
 pub(crate) struct AttemptsParts {
     first: u64,
-    oldest_decision: u64,
     attempts: Vec<Attempt>,
 }
 
@@ -299,29 +284,19 @@ mod tests {
         let kept: Vec<u64> = record.iter_from(0).map(|(number, _)| number).collect();
         assert!(kept.len() >= 769 && kept.len() <= 1_000 + 2 * BLOCK, "{}", kept.len());
         assert_eq!(kept, (record.first()..5_000).collect::<Vec<_>>());
-        assert!(record.decisions() <= kept.len() as u64);
+        let decided = |number| record.decision(attempt(number, 0).request, Timestamp(5_000));
+        assert!(decided(record.first()).is_some());
+        assert_eq!(decided(record.first() - 1), None, "it goes with its attempt");
     }
 
     #[test]
-    fn a_decision_is_repeated_until_it_expires() {
+    fn a_decision_is_repeated_for_a_while_and_known_for_longer() {
         let mut record = Attempts::default();
         record.record(attempt(7, 1_000), 1_000);
-        let request = attempt(7, 0).request;
-        assert!(record.decision(request, Timestamp(60_999)).is_some());
-        assert!(record.decision(request, Timestamp(61_000)).is_none());
-    }
-
-    #[test]
-    fn expired_decisions_leave_the_index() {
-        let mut record = Attempts::default();
-        for number in 0..1_000 {
-            record.record(attempt(number, 0), 100_000);
-        }
-        for number in 1_000..2_000 {
-            record.record(attempt(number, DECISION_MS), 100_000);
-        }
-        assert_eq!(record.decisions(), 1_000);
-        assert!(record.get(0).is_some());
+        let first = record.get(0).expect("kept");
+        let decided = |now| record.decision(first.request, Timestamp(now));
+        assert_eq!(decided(60_999), Some(Decided::Lately(0, first)));
+        assert_eq!(decided(61_000), Some(Decided::LongAgo));
     }
 
     #[test]
@@ -331,7 +306,7 @@ mod tests {
         record.record(attempt(1, DECISION_MS), 1_000);
         record.record(attempt(2, DECISION_MS), 1_000);
         let found = record.decision(attempt(1, 0).request, Timestamp(DECISION_MS));
-        assert_eq!(found.map(|(number, _)| number), Some(1));
+        assert!(matches!(found, Some(Decided::Lately(1, _))), "{found:?}");
     }
 
     #[test]
@@ -344,7 +319,8 @@ mod tests {
         let parts = crate::codec::decode_in_proportion(&bytes).expect("decodes");
         let copy = Attempts::from_parts(parts).expect("consistent parts");
         assert_eq!((copy.first(), copy.next()), (record.first(), record.next()));
-        assert_eq!(copy.decisions(), record.decisions());
+        let request = attempt(copy.first(), 0).request;
+        assert!(copy.decision(request, Timestamp(0)).is_some());
         assert!(copy.iter_from(0).eq(record.iter_from(0)));
     }
 }

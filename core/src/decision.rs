@@ -1,7 +1,7 @@
 //! Which attempt decided a request: a log-structured index.
 //!
-//! Decisions come in the order of their numbers, are looked up by a request's random id for a minute,
-//! and then all go. A search tree would pay for every entry with a copied path of nodes, because
+//! Decisions come in the order of their numbers, are looked up by a request's random id, and go in
+//! that order with the attempts that they name. A search tree would pay for every entry with a copied path of nodes, because
 //! readers share the old version. Instead the newest entries are an unsorted tail; full tails become
 //! sorted runs, and four runs of one size are merged into one of the next. Runs never change, so
 //! versions share them; a run goes as a whole when its last entry is forgotten.
@@ -76,11 +76,6 @@ impl Decisions {
         while self.runs.first().is_some_and(|run| !is_kept(run)) {
             Arc::make_mut(&mut self.runs).remove(0);
         }
-    }
-
-    /// Number below which everything is forgotten.
-    pub(crate) fn oldest(&self) -> u64 {
-        self.oldest
     }
 }
 
@@ -193,12 +188,12 @@ mod tests {
                     oldest = number.saturating_sub(u64::from(b));
                     index.forget_before(oldest);
                 }
-                let expected = |id| model.get(&id).copied().filter(|&found| found >= index.oldest());
+                let expected = |id| model.get(&id).copied().filter(|&found| found >= index.oldest);
                 for probe in [request, id(u32::from(b)), RequestId([a; 16])] {
                     prop_assert_eq!(index.find(probe), expected(probe));
                 }
             }
-            prop_assert!(index.oldest() >= oldest);
+            prop_assert!(index.oldest >= oldest);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Canonical user names.
 //!
-//! `user`, `DOMAIN\user`, `user@domain`, any case and any Unicode spelling of them are one user with
-//! one set of failure counters. Every name is made canonical before it is looked up or counted;
-//! otherwise an attacker gets a fresh budget of guesses for each spelling.
+//! `user`, `DOMAIN\user`, `user@domain`, any case and any Unicode spelling of them, with or without
+//! accents, are one user with one set of failure counters. Every name is made canonical before it is
+//! looked up or counted; otherwise an attacker gets a fresh budget of guesses for each spelling.
+//! Accents go because directories ignore them: `jo` and `jó` have one password there.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::limits::USER_NAME_BYTES_MAX;
 
-/// A user name in its one canonical form: NFKC, case folded, without domain.
+/// A user name in its one canonical form: NFKC, case folded, without domain and accents.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct UserName(Arc<str>);
 
@@ -61,6 +62,12 @@ impl UserName {
         Ok(Self(name.into()))
     }
 
+    /// Whether the client may vouch for this name although no user has it. A directory may take
+    /// letters beyond these for others, by rules of its own, so that the name may be somebody's there.
+    pub fn may_pass_unknown(&self) -> bool {
+        self.0.is_ascii()
+    }
+
     /// The canonical text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -93,7 +100,31 @@ fn fold(text: &str) -> String {
     let bare = without_domain(text.trim());
     // Upper, then lower, character by character: close to Unicode's full case folding (the German
     // sharp s becomes "ss", both small sigmas become one) and independent of locale and context.
-    bare.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).nfkc().collect()
+    let folded = bare.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase);
+    without_accents(folded.nfkd()).nfkc().collect()
+}
+
+/// Decomposed text without the accents of Latin letters. Marks of other scripts are letters of their
+/// own to those who write them.
+fn without_accents(text: impl Iterator<Item = char>) -> impl Iterator<Item = char> {
+    text.scan(false, |after_latin, c| {
+        if *after_latin && matches!(c, '\u{300}'..='\u{36f}') {
+            return Some(None);
+        }
+        // These have a stroke through them, which Unicode does not take apart.
+        let bare = match c {
+            'ø' => 'o',
+            'ł' => 'l',
+            'đ' => 'd',
+            'ħ' => 'h',
+            'ŧ' => 't',
+            'ı' => 'i',
+            other => other,
+        };
+        *after_latin = bare.is_ascii_alphabetic();
+        Some(Some(bare))
+    })
+    .flatten()
 }
 
 /// `DOMAIN\user` and `user@domain` without the domain. A name that is nothing but a domain stays
@@ -142,10 +173,17 @@ mod tests {
         ] {
             assert_eq!(canonical(spelling).as_deref(), Ok("alice"), "{spelling}");
         }
-        for (one, other) in [("Straße", "STRASSE"), ("ΟΔΟΣ", "οδος"), ("e\u{301}va", "\u{c9}VA")]
-        {
+        for (one, other) in [
+            ("Straße", "STRASSE"),
+            ("ΟΔΟΣ", "οδος"),
+            ("e\u{301}va", "\u{c9}VA"),
+            ("jó", "JO"),
+            ("Øre", "ore"),
+            ("Łukasz", "lukasz"),
+        ] {
             assert_eq!(canonical(one), canonical(other));
         }
+        assert_ne!(canonical("йод"), canonical("иод"), "marks of other scripts tell letters apart");
     }
 
     #[test]

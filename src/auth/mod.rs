@@ -5,9 +5,11 @@
 //! has been applied does anybody get in.
 
 mod primary;
+mod reading;
 mod request;
 mod second;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use primary::{HashError, PASSWORD_BYTES, PasswordVerifierPool, check_hash, hash_password};
@@ -15,13 +17,14 @@ pub use request::{Error, Outcome, Request, Trace};
 pub(crate) use second::generator;
 
 use metrics::{Counter, counter};
+use reading::{Appended, readings};
 use second::{ChallengeToken, PasscodeMatch, match_passcode};
 use watchword_cluster::{Cluster, ProposeError};
-use watchword_core::attempt::{Acceptance, Asker, Reason, Verdict};
+use watchword_core::attempt::{Acceptance, Asker, Decided, Reason, Verdict};
 use watchword_core::challenge::ChallengeRef;
 use watchword_core::client::{FirstFactor, PasscodeInput, RadiusHabits};
 use watchword_core::command::{Conclude, Decision, Finding, FirstProof, Proof};
-use watchword_core::factor::Passcode;
+use watchword_core::factor::{DIGITS_MIN, Passcode};
 use watchword_core::id::{ClientId, UserId};
 use watchword_core::limits::{TEXT_BYTES_MAX, USER_NAME_BYTES_MAX};
 use watchword_core::name::UserName;
@@ -29,7 +32,6 @@ use watchword_core::state::State;
 use watchword_core::time::Timestamp;
 use watchword_core::user::User;
 use watchword_core::{Applied, Command, policy};
-use zeroize::Zeroizing;
 
 use crate::keys::{KeyError, Keyring, Owner};
 use crate::{clock, metrics as names};
@@ -199,11 +201,12 @@ impl Authenticator {
             return Ok(failed(None, Reason::UserNameMalformed));
         };
         let Some((id, user)) = state.user_by_name(&name) else {
-            return self.examine_unknown_user(request).await;
+            return self.examine_unknown_user(request, &name).await;
         };
         request.note(format_args!("user {name} is known"));
         let subject = Subject { state, request, id, user, now };
         if let Err(reason) = policy::admit(user, now) {
+            self.compare_with_nobody(request).await?;
             return Ok(failed(Some(id), reason));
         }
         if let Some(token) = &request.challenge {
@@ -219,20 +222,34 @@ impl Authenticator {
     }
 
     /// An unknown user passes only where the client says so and has checked the first factor itself.
-    /// Where the password is ours to check, as much time is spent as on a known user.
-    async fn examine_unknown_user(&self, request: &Request) -> Result<Examined, Error> {
+    async fn examine_unknown_user(
+        &self,
+        request: &Request,
+        name: &UserName,
+    ) -> Result<Examined, Error> {
         request.note(format_args!("the user is unknown"));
-        match request.policy.first_factor {
-            FirstFactor::None if !request.policy.require_user_match => {
-                let (first, second) = (FirstProof::Client, Proof::UnknownUser);
-                Ok(proven(None, None, first, second))
-            }
-            FirstFactor::None => Ok(failed(None, Reason::UserUnknown)),
-            FirstFactor::Local => {
-                self.passwords.verify(request.credential.clone(), None).await?;
-                Ok(failed(None, Reason::UserUnknown))
-            }
+        let passes = request.policy.first_factor == FirstFactor::None
+            && !request.policy.require_user_match
+            && name.may_pass_unknown();
+        if passes {
+            return Ok(proven(None, None, FirstProof::Client, Proof::UnknownUser));
         }
+        self.compare_with_nobody(request).await?;
+        Ok(failed(None, Reason::UserUnknown))
+    }
+
+    /// Spends as much time as on a user whose password is wrong: who may not try to log in must not
+    /// learn from the time it takes whether there is a user, and how the user stands.
+    async fn compare_with_nobody(&self, request: &Request) -> Result<(), Error> {
+        if request.policy.first_factor == FirstFactor::None || request.challenge.is_some() {
+            return Ok(());
+        }
+        let appended = reading::appended(&request.credential, usize::from(DIGITS_MIN));
+        let appended = appended.map(|at| Appended { at, is_right: false });
+        for reading in readings(request.policy.passcode_input, &request.credential, appended) {
+            self.passwords.verify(reading.password, None).await?;
+        }
+        Ok(())
     }
 
     /// The answer to a challenge: the token vouches for the first factor.
@@ -256,7 +273,7 @@ impl Authenticator {
     /// Password and passcode share one field; finds out how.
     async fn examine_password(&self, subject: &Subject<'_>) -> Result<Examined, Error> {
         let Some(password) = &subject.user.password else {
-            self.passwords.verify(subject.request.credential.clone(), None).await?;
+            self.compare_with_nobody(subject.request).await?;
             return Ok(failed(Some(subject.id), Reason::PasswordMissing));
         };
         let first = FirstProof::Password { revision: password.revision };
@@ -265,7 +282,9 @@ impl Authenticator {
             .open(Owner::UserPassword(subject.id), &password.hash)
             .map_err(|source| subject.key_error(source))?;
         // A bypass stands in for the passcode, but the user may type one all the same.
-        for reading in readings(subject, &self.keys).map_err(|source| subject.key_error(source))? {
+        let appended = appended_passcode(subject, &self.keys)?;
+        let (input, typed) = (subject.request.policy.passcode_input, &subject.request.credential);
+        for reading in readings(input, typed, appended) {
             let right = self.passwords.verify(reading.password, Some(hash.clone())).await?;
             subject.request.note(format_args!(
                 "first factor: the password, read {}, is {}",
@@ -307,12 +326,7 @@ impl Authenticator {
                 .map(Examined::Ask)
                 .map_err(Error::Challenge);
         }
-        let passcode = std::str::from_utf8(typed).ok().and_then(Passcode::parse);
-        let found = match passcode {
-            Some(passcode) => match_passcode(state, &self.keys, user, &passcode, clock::now())
-                .map_err(|source| subject.key_error(source))?,
-            None => PasscodeMatch::Wrong,
-        };
+        let found = subject.match_passcode(&self.keys, typed)?;
         let finding = match found {
             PasscodeMatch::Fresh { device, moving_factor } => {
                 Finding::Proven { first, second: Proof::Passcode { device, moving_factor } }
@@ -351,6 +365,14 @@ impl Meters {
 }
 
 impl Subject<'_> {
+    /// What the typed passcode is to the user's devices.
+    fn match_passcode(&self, keys: &Keyring, typed: &[u8]) -> Result<PasscodeMatch, Error> {
+        let passcode = std::str::from_utf8(typed).ok().and_then(Passcode::parse);
+        let Some(passcode) = passcode else { return Ok(PasscodeMatch::Wrong) };
+        match_passcode(self.state, keys, self.user, &passcode, clock::now())
+            .map_err(|source| self.key_error(source))
+    }
+
     fn key_error(&self, source: KeyError) -> Error {
         Error::Key { username: self.user.name.shared(), source }
     }
@@ -367,72 +389,26 @@ fn stands(first: FirstProof, subject: &Subject<'_>) -> bool {
     }
 }
 
-/// One way of reading the typed text.
-struct Reading {
-    password: Zeroizing<Vec<u8>>,
-    passcode: Option<Zeroizing<Vec<u8>>>,
-}
-
-/// The ways in which the typed text may be read, the likeliest first. No more than two, because each
-/// costs an argon2 comparison.
-fn readings(subject: &Subject<'_>, keys: &Keyring) -> Result<Vec<Reading>, KeyError> {
+/// The passcode that ends the typed text, given the lengths of the user's passcodes. A right one is
+/// preferred among several lengths.
+fn appended_passcode(subject: &Subject<'_>, keys: &Keyring) -> Result<Option<Appended>, Error> {
+    let input = subject.request.policy.passcode_input;
+    if !matches!(input, PasscodeInput::Appended | PasscodeInput::Auto) {
+        return Ok(None);
+    }
     let typed = &subject.request.credential;
-    let whole = || Reading { password: typed.clone(), passcode: None };
-    let split = |at: usize, skip: usize| {
-        let (password, passcode) = typed.split_at_checked(at)?;
-        Some(Reading {
-            password: Zeroizing::new(password.to_vec()),
-            passcode: Some(Zeroizing::new(passcode.get(skip..)?.to_vec())),
-        })
-    };
-    let separated = || {
-        let comma = typed.iter().rposition(|&byte| byte == b',')?;
-        let digits = std::str::from_utf8(typed.get(comma + 1..)?).ok()?;
-        Passcode::parse(digits)?;
-        split(comma, 1)
-    };
-    Ok(match subject.request.policy.passcode_input {
-        PasscodeInput::Challenge => vec![whole()],
-        PasscodeInput::Separator => vec![separated().unwrap_or_else(whole)],
-        PasscodeInput::Appended => {
-            vec![appended_at(subject, keys)?.and_then(|(at, _)| split(at, 0)).unwrap_or_else(whole)]
-        }
-        PasscodeInput::Auto => match (separated(), appended_at(subject, keys)?) {
-            (Some(separated), _) => vec![separated, whole()],
-            // Digits that are the passcode of this moment are hardly part of the password.
-            (None, Some((at, true))) => split(at, 0).into_iter().chain([whole()]).collect(),
-            (None, Some((at, false))) => [whole()].into_iter().chain(split(at, 0)).collect(),
-            (None, None) => vec![whole()],
-        },
-    })
-}
-
-/// Where a passcode begins that is appended to the password, given the lengths of the user's
-/// passcodes, and whether it is right. A right one is preferred among several lengths.
-fn appended_at(subject: &Subject<'_>, keys: &Keyring) -> Result<Option<(usize, bool)>, KeyError> {
-    let typed = &subject.request.credential;
-    let mut lengths: Vec<usize> = subject
-        .state
-        .devices_of(subject.user)
-        .map(|(_, device)| usize::from(device.oath.digits()))
-        .collect();
-    lengths.sort_unstable();
-    lengths.dedup();
+    let devices = subject.state.devices_of(subject.user);
+    let lengths: BTreeSet<_> =
+        devices.map(|(_, device)| usize::from(device.oath.digits())).collect();
     let mut candidate = None;
     for length in lengths.into_iter().rev() {
-        let Some(at) = typed.len().checked_sub(length).filter(|&at| at > 0) else { continue };
+        let Some(at) = reading::appended(typed, length) else { continue };
         let digits = typed.get(at..).unwrap_or_default();
-        let Some(passcode) = std::str::from_utf8(digits).ok().and_then(Passcode::parse) else {
-            continue;
-        };
-        if passcode.as_str().as_bytes() != digits {
-            continue;
-        }
-        let found = match_passcode(subject.state, keys, subject.user, &passcode, clock::now())?;
+        let found = subject.match_passcode(keys, digits)?;
         if found != PasscodeMatch::Wrong {
-            return Ok(Some((at, true)));
+            return Ok(Some(Appended { at, is_right: true }));
         }
-        candidate = candidate.or(Some((at, false)));
+        candidate = candidate.or(Some(Appended { at, is_right: false }));
     }
     Ok(candidate)
 }
@@ -467,8 +443,12 @@ fn decided_before(state: &State, request: &Request, now: Timestamp) -> Option<De
     if !compares_password && !request.credential.is_empty() {
         return None;
     }
-    let (attempt, earlier) = state.attempts().decision(request.id, now)?;
-    Some(Decision { verdict: earlier.verdict, attempt, repeated: true })
+    match state.attempts().decision(request.id, now)? {
+        Decided::Lately(attempt, earlier) => {
+            Some(Decision { verdict: earlier.verdict, attempt, repeated: true })
+        }
+        Decided::LongAgo => None,
+    }
 }
 
 /// The log entry for a finding. Texts from outside are cut to what the record holds.

@@ -177,9 +177,14 @@ impl Exchanges {
     async fn try_answer(&self, pending: Pending) -> Result<Arc<[u8]>, &'static str> {
         let Pending { client, datagram, source, is_signed, token, .. } = pending;
         let packet = Packet::parse(&datagram).map_err(|error| error.name())?;
-        let request = read_request(&packet, &client, source)?;
-        if !is_signed && !is_typed(&request.credential) {
-            return Err("secret_mismatch");
+        let mut request = read_request(&packet, &client, source)?;
+        if !is_signed {
+            if !is_typed(&request.credential) {
+                return Err("secret_mismatch");
+            }
+            // Nothing protects the name. Whoever can change the packet on its way must not get past the
+            // passcode by a name that nobody has.
+            request.policy.require_user_match = true;
         }
         let outcome = self.authenticator.authenticate(&request).await.map_err(|error| {
             throttle::once_a_second("login", |suppressed| {

@@ -80,7 +80,7 @@ fn the_passcode_of_another_time_is_refused() {
 }
 
 #[test]
-fn a_request_that_comes_again_after_its_minute_is_decided_anew() {
+fn a_request_that_comes_again_after_its_minute_is_taken_for_a_replay() {
     let node = node_for_passcodes();
     let mut nas = Nas::new(&node);
     let sent = nas.sealed(&Question::login("alice", &KEY.passcode(0)));
@@ -90,5 +90,5 @@ fn a_request_that_comes_again_after_its_minute_is_decided_anew() {
     let nas = Nas::new(&node);
     nas.send(&sent.bytes);
     assert_eq!(nas.receive(&sent).code, Code::AccessReject);
-    assert_eq!(node.last_reason(), "passcode used already");
+    assert_eq!(node.last_reason(), "request replayed");
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device::drift;
 use super::{Applied, Decision, Moment};
-use crate::attempt::{Acceptance, Asker, Attempt, Reason, Verdict};
+use crate::attempt::{Acceptance, Asker, Attempt, Decided, Reason, Verdict};
 use crate::challenge::ChallengeRef;
 use crate::client::{ClientPolicy, FirstFactor};
 use crate::device::Oath;
@@ -90,11 +90,18 @@ pub enum Proof {
 struct Stale;
 
 pub(super) fn conclude(state: &mut State, at: Moment, command: &Conclude) -> Applied {
-    if let Some((attempt, earlier)) = state.attempts.decision(command.request, at.now) {
-        let verdict = earlier.verdict;
-        return Applied::Concluded(Decision { verdict, attempt, repeated: true });
-    }
-    let Ok(verdict) = decide(state, at, command) else { return Applied::Stale };
+    let verdict = match state.attempts.decision(command.request, at.now) {
+        Some(Decided::Lately(attempt, earlier)) => {
+            let verdict = earlier.verdict;
+            return Applied::Concluded(Decision { verdict, attempt, repeated: true });
+        }
+        // Whoever captured a packet must not lock its user out with what is by now a wrong passcode.
+        Some(Decided::LongAgo) => Verdict::Refused(Reason::RequestReplayed),
+        None => match decide(state, at, command) {
+            Ok(verdict) => verdict,
+            Err(Stale) => return Applied::Stale,
+        },
+    };
     settle(state, at, command, verdict);
     let attempt = record(state, at, command, verdict);
     Applied::Concluded(Decision { verdict, attempt, repeated: false })
@@ -166,7 +173,8 @@ fn check_second(
         Proof::UnknownUser => {
             let passes = policy.is_some_and(|policy| !policy.require_user_match);
             let name = crate::name::UserName::canonical(&command.username);
-            let unknown = name.is_ok_and(|name| state.user_id(&name).is_none());
+            let unknown =
+                name.is_ok_and(|name| name.may_pass_unknown() && state.user_id(&name).is_none());
             if command.user.is_none() && passes && unknown {
                 Ok(Verdict::Accepted(Acceptance::UnknownUser))
             } else {

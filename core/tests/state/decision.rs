@@ -108,11 +108,22 @@ fn the_same_request_gets_the_same_decision() {
 }
 
 #[test]
-fn a_decision_is_forgotten_after_a_minute_but_the_passcode_stays_used() {
+fn a_request_that_is_replayed_after_a_minute_is_refused_and_locks_nobody_out() {
     let mut replica = Replica::with_alice();
     assert_eq!(replica.verdict(conclude(1, passcode(1, 0))), BY_HOTP);
-    replica.now += 60_000;
-    assert_eq!(replica.verdict(conclude(1, passcode(1, 0))), refused(Reason::PasscodeUsed));
+    for _ in 0..20 {
+        replica.now += 60_000;
+        // What was a right passcode is by now wrong, or none that the node finds.
+        let wrong = conclude(1, Finding::Failed(Reason::PasscodeWrong));
+        assert_eq!(replica.verdict(wrong), refused(Reason::RequestReplayed));
+    }
+    assert_eq!(replica.verdict(conclude(1, passcode(1, 1))), refused(Reason::RequestReplayed));
+    assert_eq!(replica.verdict(conclude(2, passcode(1, 1))), BY_HOTP);
+    // Control: the same in requests of their own counts.
+    for request in 10..20 {
+        replica.verdict(conclude(request, Finding::Failed(Reason::PasscodeWrong)));
+    }
+    assert_eq!(replica.verdict(conclude(3, passcode(1, 2))), refused(Reason::PasscodeLocked));
 }
 
 #[test]
