@@ -18,7 +18,8 @@
 //! * `storage`: the store: the only file that names sled
 //! * `sidecar`: how far the store must at least have got
 //! * `block`, `logged`, `record`: layouts
-//! * `transport`, `network`, `service`: the peers: who they are, what is asked of them, and done for them
+//! * `transport`, `reception`: connections to peers, and from them: who is at the other end
+//! * `network`, `service`: what is asked of peers, and done for them
 //! * `contact`: when the leader was last heard of
 //! * `membership`: who follows and who votes
 //! * `dump`: the store in readable form
@@ -50,6 +51,7 @@ mod options;
 mod probe;
 mod propose;
 mod read;
+mod reception;
 mod record;
 mod runtime;
 mod service;

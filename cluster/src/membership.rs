@@ -48,7 +48,8 @@ pub(crate) async fn keep(cluster: Cluster, settle: Duration) {
         if metrics.running_state.is_err() {
             return;
         }
-        if metrics.current_leader != Some(cluster.inner.node_id) {
+        let is_drained = cluster.inner.drained.load(Ordering::Relaxed);
+        if metrics.current_leader != Some(cluster.inner.node_id) || is_drained {
             kept_up.clear();
             continue;
         }
@@ -167,9 +168,6 @@ pub enum TransferError {
     Stopped(String),
 }
 
-/// How long a hand-over may take.
-const HAND_OVER: Duration = Duration::from_secs(3);
-
 impl Cluster {
     /// Takes this node out of service, or back. Out of service it is not ready, does not lead and
     /// does not stand for election; it goes on following and voting.
@@ -214,7 +212,8 @@ impl Cluster {
             TransferError::Stopped(self.stop_reason(&error))
         };
         raft.trigger().transfer_leader(heir).await.map_err(stopped)?;
-        let wait = raft.wait(Some(HAND_OVER));
+        // It takes a few round trips; who has not taken over by the time of two elections will not.
+        let wait = raft.wait(Some(self.inner.patience));
         let taken = wait.metrics(
             |metrics| metrics.current_leader.is_some_and(|leader| leader != me),
             "another leader",

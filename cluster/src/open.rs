@@ -30,7 +30,7 @@ use crate::state_machine::StateMachine;
 use crate::status::is_sole_voter;
 use crate::storage::{self, OpenError};
 use crate::transport::{Credentials, TransportError};
-use crate::{Cluster, Inner, membership};
+use crate::{Cluster, Inner, membership, reception};
 
 /// Entries that are replayed at once.
 const REPLAYED_AT_ONCE: u64 = 4_096;
@@ -119,7 +119,7 @@ impl Cluster {
         stop: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
         let transport = self.inner.transport.as_ref().ok_or(ServeError::NoTransport)?;
-        let streams = transport.accept(self, listener);
+        let streams = reception::receive(transport.clone(), self.clone(), listener);
         let streams = futures::stream::unfold(streams, async |mut streams| {
             streams.recv().await.map(|stream| (stream, streams))
         });
