@@ -252,9 +252,15 @@ impl Node {
         tasks.spawn(upkeep(recorder.clone(), stop.clone()));
         let app = https::admin_router(admin.clone());
         let app = app.into_make_service_with_connect_info::<Caller>();
-        serve(&tasks, "administration", axum::serve(admin_listener, app), stop.clone());
+        let (served, stopped) = (axum::serve(admin_listener, app), stop.clone());
+        tasks.spawn(async move {
+            let serving = served.with_graceful_shutdown(stopped.cancelled_owned());
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "administration is not served");
+            }
+        });
         let health = https::health_router(admin.clone(), recorder);
-        serve(&tasks, "metrics", axum::serve(metrics, health), stop.clone());
+        tasks.spawn(https::serve(metrics, health, stop.clone()));
         if let Err(error) = cluster.wait_for_leader(LEADER_WAIT).await {
             tracing::warn!(%error, "started without a leader");
         }
@@ -301,39 +307,6 @@ impl Node {
         }
         Ok(self.cluster.shutdown().await?)
     }
-}
-
-/// Serves HTTP in a task of its own until `stop`.
-fn serve<L, M, S>(
-    tasks: &TaskTracker,
-    what: &'static str,
-    server: axum::serve::Serve<L, M, S>,
-    stop: CancellationToken,
-) where
-    L: axum::serve::Listener,
-    L::Addr: std::fmt::Debug,
-    M: for<'a> tower_service::Service<
-            axum::serve::IncomingStream<'a, L>,
-            Error = std::convert::Infallible,
-            Response = S,
-        > + Send
-        + 'static,
-    for<'a> <M as tower_service::Service<axum::serve::IncomingStream<'a, L>>>::Future: Send,
-    S: tower_service::Service<
-            axum::extract::Request,
-            Response = axum::response::Response,
-            Error = std::convert::Infallible,
-        > + Clone
-        + Send
-        + 'static,
-    S::Future: Send,
-{
-    tasks.spawn(async move {
-        let stopped = async move { stop.cancelled().await };
-        if let Err(error) = server.with_graceful_shutdown(stopped).await {
-            tracing::error!(%error, what, "the HTTP server failed");
-        }
-    });
 }
 
 /// Opens the keyring on a blocking thread: a passphrase takes argon2's time.

@@ -124,6 +124,8 @@ pub struct ClientView {
     pub limit_proxy_state: Requirement,
     /// Whether an accepted login has shown that it signs its requests.
     pub seen_signing: bool,
+    /// Whether an accepted login has shown that it sends requests of its own, without Proxy-State.
+    pub seen_without_proxy: bool,
 }
 
 impl Admin {
@@ -272,5 +274,6 @@ fn view(id: ClientId, client: &Client) -> ClientView {
         require_message_authenticator: radius.require_message_authenticator,
         limit_proxy_state: radius.limit_proxy_state,
         seen_signing: radius.habits.signs,
+        seen_without_proxy: radius.habits.is_no_proxy,
     }
 }

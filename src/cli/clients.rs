@@ -184,7 +184,8 @@ fn listing(clients: &[ClientView]) -> comfy_table::Table {
         "PROXY-STATE LIMIT",
     ]);
     for client in clients {
-        let seen = if client.seen_signing { " (seen)" } else { "" };
+        let seen = |habit: bool| if habit { " (seen)" } else { "" };
+        let (signing, direct) = (seen(client.seen_signing), seen(client.seen_without_proxy));
         table.add_row([
             client.name.clone(),
             client.kind.clone(),
@@ -192,8 +193,8 @@ fn listing(clients: &[ClientView]) -> comfy_table::Table {
             format!("{:?}", client.first_factor).to_lowercase(),
             if client.require_user_match { "refused" } else { "pass" }.to_owned(),
             format!("{:?}", client.passcode_input).to_lowercase(),
-            format!("{:?}{seen}", client.require_message_authenticator).to_lowercase(),
-            format!("{:?}", client.limit_proxy_state).to_lowercase(),
+            format!("{:?}{signing}", client.require_message_authenticator).to_lowercase(),
+            format!("{:?}{direct}", client.limit_proxy_state).to_lowercase(),
         ]);
     }
     table

@@ -3,6 +3,7 @@
 use std::io;
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::output::print_line;
@@ -50,6 +51,9 @@ pub(super) fn serve(args: &ServeArgs) -> Done {
 
 /// Runs the node until it is told to stop.
 pub(super) fn run(config: &Config, while_stdin_open: bool) -> Done {
+    // The keys are in this process's memory; a core file would put them on a disk.
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(Resource::Core, none)?;
     let recorder = metrics::install()?;
     node_runtime()?.block_on(async {
         // Caught from here on, so that a stop during the start is a clean one too.

@@ -6,7 +6,9 @@
 mod api;
 mod error;
 mod health;
+mod server;
 
 pub use api::{Caller, router as admin_router};
 pub(crate) use error::ErrorBody;
 pub use health::router as health_router;
+pub use server::serve;

@@ -1,9 +1,12 @@
 //! Which requests must be signed: `require-message-authenticator` and `limit-proxy-state`.
 
+use std::time::Instant;
+
+use serde_json::Value;
 use watchword::radius::attribute::AttributeType;
 use watchword::radius::packet::Code;
 
-use crate::harness::{Nas, Node, Question};
+use crate::harness::{DEADLINE, Nas, Node, Question};
 use crate::radius_login::KEY;
 
 const PROXY_STATE: AttributeType = AttributeType::PROXY_STATE;
@@ -22,8 +25,20 @@ fn login(counter: u64) -> Question {
 
 /// How `client list` shows the client.
 fn is_seen_signing(node: &Node) -> bool {
-    let clients = node.cli(&["client", "list", "--format", "json"]).json();
-    clients[0]["seen_signing"].as_bool().expect("yes or no")
+    client(node)["seen_signing"].as_bool().expect("yes or no")
+}
+
+fn client(node: &Node) -> Value {
+    node.cli(&["client", "list", "--format", "json"]).json()[0].take()
+}
+
+/// Asks until the client was seen with this habit: nobody waits for an answer until that is recorded.
+#[track_caller]
+fn wait_until_seen(node: &Node, habit: &str) {
+    let begun = Instant::now();
+    while client(node)[habit] != true {
+        assert!(begun.elapsed() < DEADLINE, "{habit} is never seen");
+    }
 }
 
 #[track_caller]
@@ -64,7 +79,7 @@ fn auto_demands_a_signature_once_an_accepted_login_was_signed() {
     assert!(!is_seen_signing(&node));
     assert_accepted(&mut nas, &login(1).unsigned());
     assert_accepted(&mut nas, &login(2));
-    assert!(is_seen_signing(&node));
+    wait_until_seen(&node, "seen_signing");
     assert_dropped(&node, &mut nas, &login(3).unsigned(), "no_message_authenticator");
     // It is part of what is replicated, so a crash forgets nothing.
     let node = node.kill().serve();
@@ -131,6 +146,7 @@ fn limit_proxy_state_auto_begins_with_the_first_accepted_login_without_proxy_sta
     assert_accepted(&mut nas, &by_proxy(0));
     assert_accepted(&mut nas, &by_proxy(1));
     assert_accepted(&mut nas, &login(2).unsigned());
+    wait_until_seen(&node, "seen_without_proxy");
     assert_dropped(&node, &mut nas, &by_proxy(3), "proxy_state_unsigned");
     assert_accepted(&mut nas, &login(3).unsigned());
 }

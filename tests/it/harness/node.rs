@@ -192,10 +192,11 @@ impl Node {
         made["token"].as_str().expect("a token").to_owned()
     }
 
-    /// Asks the node until it knows of this many voters.
+    /// Asks the node until it knows of this many voters, and the change to them is over.
     pub(crate) fn wait_for_voters(&self, count: usize) {
         self.wait_for_status("voters", |status| {
             status["voters"].as_array().is_some_and(|voters| voters.len() == count)
+                && status["failure_tolerance"] == (count - 1) / 2
         });
     }
 
