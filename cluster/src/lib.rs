@@ -21,6 +21,7 @@
 //! * `transport`, `reception`: connections to peers, and from them: who is at the other end
 //! * `network`, `service`: what is asked of peers, and done for them
 //! * `contact`: when the leader was last heard of
+//! * `survey`: how the members are: their clocks and the digests of their states
 //! * `membership`: who follows and who votes
 //! * `dump`: the store in readable form
 //! * `contain`: a panic of the database becomes an error
@@ -60,6 +61,7 @@ mod snapshot;
 mod state_machine;
 mod status;
 mod storage;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod transport;
@@ -74,6 +76,7 @@ pub use read::ReadError;
 pub use runtime::NodeId;
 pub use status::{Member, Role, Status};
 pub use storage::OpenError;
+pub use survey::Peer;
 pub use transport::{Caller, Credentials, Transport, TransportError, node_name};
 
 /// A handle to this node's replica. Clones are cheap and share it.
@@ -96,6 +99,8 @@ struct Inner {
     /// Silence after which the leader counts as gone.
     patience: Duration,
     transport: Option<Transport>,
+    survey: survey::Survey,
+    version: &'static str,
 }
 
 impl Cluster {

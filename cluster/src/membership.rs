@@ -13,6 +13,8 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
 use openraft::{BasicNode, ChangeMembers, RaftMetrics};
 
+use watchword_core::Command;
+
 use crate::Cluster;
 use crate::Role;
 use crate::runtime::{Instant, NodeId, TypeConfig};
@@ -39,9 +41,19 @@ enum Step {
     HandOver(NodeId),
 }
 
+/// How fast things go.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    /// How long a learner must have kept up before it votes.
+    pub(crate) settle: Duration,
+    /// Time between two comparisons of the members' states.
+    pub(crate) checkpoint: Duration,
+}
+
 /// Takes steps for as long as the replica runs.
-pub(crate) async fn keep(cluster: Cluster, settle: Duration) {
+pub(crate) async fn keep(cluster: Cluster, pace: Pace) {
     let mut kept_up = BTreeMap::new();
+    let mut checkpoint = Checkpoint { due: TypeConfig::now() + pace.checkpoint, index: 0 };
     loop {
         TypeConfig::sleep(PERIOD).await;
         let metrics = cluster.inner.raft.metrics().borrow_watched().clone();
@@ -55,9 +67,32 @@ pub(crate) async fn keep(cluster: Cluster, settle: Duration) {
         }
         let now = TypeConfig::now();
         note_progress(&metrics, now, &mut kept_up);
-        let ready = |id: NodeId| kept_up.get(&id).is_some_and(|since| *since + settle <= now);
+        let ready = |id: NodeId| kept_up.get(&id).is_some_and(|since| *since + pace.settle <= now);
         if let Some(step) = next_step(&cluster, &metrics, ready) {
             take(&cluster, step).await;
+        }
+        if checkpoint.due <= now {
+            checkpoint.due = now + pace.checkpoint;
+            checkpoint.take(&cluster).await;
+        }
+    }
+}
+
+/// When the members' states are compared next, and where they were last.
+struct Checkpoint {
+    due: Instant,
+    index: u64,
+}
+
+impl Checkpoint {
+    /// Has all members take the digest of their state at the same entry, if anything has changed.
+    async fn take(&mut self, cluster: &Cluster) {
+        if *cluster.changes().borrow() <= self.index {
+            return;
+        }
+        match cluster.propose_indexed(Command::Checkpoint).await {
+            Ok(proposed) => self.index = proposed.index,
+            Err(error) => tracing::warn!(%error, "the members' states are not compared now"),
         }
     }
 }
@@ -92,6 +127,10 @@ fn next_step(
     let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
     let learners: BTreeSet<NodeId> = membership.learner_ids().collect();
     let me = cluster.inner.node_id;
+    if cluster.unfit().is_some() {
+        let is_fit = |id: &&NodeId| **id != me && ready(**id) && !state.nodes().is_removed(**id);
+        return voters.iter().find(is_fit).map(|&heir| Step::HandOver(heir));
+    }
     for (id, node) in state.nodes().iter() {
         let is_voter = voters.contains(&id);
         let is_member = is_voter || learners.contains(&id);
@@ -176,7 +215,7 @@ impl Cluster {
     /// When it leads and nobody takes over; then it leads on, and is not ready all the same.
     pub async fn drain(&self, drained: bool) -> Result<(), TransferError> {
         self.inner.drained.store(drained, Ordering::Relaxed);
-        self.inner.raft.runtime_config().elect(!drained);
+        self.note_fitness();
         if drained && self.status().role == Role::Leader && self.status().voters.len() > 1 {
             self.transfer(None).await?;
         }

@@ -105,7 +105,7 @@ impl Network {
     }
 
     /// Looks whether a refusal says that this node was removed.
-    fn note(&self, status: &Status) {
+    pub(crate) fn note(&self, status: &Status) {
         let is_removed = status.code() == Code::PermissionDenied && status.message() == REMOVED;
         if is_removed && !self.removed.swap(true, Ordering::Relaxed) {
             tracing::error!("{REMOVED}; empty its data directory to join again");

@@ -19,6 +19,7 @@ use crate::contact::Contact;
 use crate::disk::Disk;
 use crate::log_store::LogStore;
 use crate::medium::{Medium, Recovered, Request};
+use crate::membership::Pace;
 use crate::memory::MemoryDisk;
 use crate::network::{CONNECTION_WINDOW, KEEP_ALIVE, MESSAGE_BYTES_MAX, Network, STREAM_WINDOW};
 use crate::options::{self, Options};
@@ -29,8 +30,9 @@ use crate::snapshot::Shelf;
 use crate::state_machine::StateMachine;
 use crate::status::is_sole_voter;
 use crate::storage::{self, OpenError};
+use crate::survey::Survey;
 use crate::transport::{Credentials, TransportError};
-use crate::{Cluster, Inner, membership, reception};
+use crate::{Cluster, Inner, membership, reception, survey};
 
 /// Entries that are replayed at once.
 const REPLAYED_AT_ONCE: u64 = 4_096;
@@ -204,7 +206,8 @@ impl Cluster {
         }
         let log = LogStore::new(medium.clone(), &recovered);
         let shelf = Shelf::new(medium.clone(), recovered.snapshot.clone());
-        let mut state_machine = StateMachine::new(shelf);
+        let checkpoints = Arc::default();
+        let mut state_machine = StateMachine::new(shelf, Arc::clone(&checkpoints));
         bring_up_to_date(&mut state_machine, &log, &medium).await.map_err(failed)?;
         let view = state_machine.view();
         let network = Network::new(options.transport.clone());
@@ -234,9 +237,15 @@ impl Cluster {
                 drained: AtomicBool::new(false),
                 patience,
                 transport: options.transport,
+                survey: Survey::new(checkpoints),
+                version: options.version,
             }),
         };
-        drop(TypeConfig::spawn(membership::keep(cluster.clone(), options.settle)));
+        // Nobody leads whose clock is not known to be right.
+        cluster.inner.raft.runtime_config().elect(sole_voter);
+        drop(TypeConfig::spawn(survey::keep(cluster.clone())));
+        let pace = Pace { settle: options.settle, checkpoint: options.checkpoint };
+        drop(TypeConfig::spawn(membership::keep(cluster.clone(), pace)));
         if sole_voter {
             let elected = cluster.inner.raft.trigger().elect(false).await;
             elected.map_err(|fatal| OpenError::Raft(cluster.stop_reason(&fatal)))?;

@@ -40,6 +40,10 @@ pub struct Options {
     pub transport: Option<Transport>,
     /// How long a learner must have kept up before it votes.
     pub settle: Duration,
+    /// Time between two comparisons of the members' states.
+    pub checkpoint: Duration,
+    /// The release, as other members show it.
+    pub version: &'static str,
 }
 
 impl Options {
@@ -57,6 +61,8 @@ impl Options {
             snapshot_after_entries: SNAPSHOT_AFTER_ENTRIES,
             transport: None,
             settle: Duration::from_secs(2),
+            checkpoint: Duration::from_secs(60),
+            version: env!("CARGO_PKG_VERSION"),
         }
     }
 }

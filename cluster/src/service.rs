@@ -136,4 +136,9 @@ impl Peer for PeerService {
         self.member(request.extensions())?;
         frame(&self.0.read_index().await).map(Response::new)
     }
+
+    async fn survey(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        self.member(request.extensions())?;
+        frame(&self.0.report()).map(Response::new)
+    }
 }

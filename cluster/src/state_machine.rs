@@ -14,10 +14,11 @@ use openraft::type_config::TypeConfigExt;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 use watchword_core::command::FEATURE_LEVEL;
-use watchword_core::{Applied, State};
+use watchword_core::{Applied, Command, State};
 
 use crate::runtime::{LogId, RaftEntry, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::snapshot::{Shelf, SnapshotData};
+use crate::survey::Checkpoints;
 
 /// The published state.
 pub(crate) struct View {
@@ -49,11 +50,12 @@ pub(crate) struct StateMachine {
     membership: StoredMembership,
     view: Arc<View>,
     shelf: Shelf,
+    checkpoints: Arc<Checkpoints>,
 }
 
 impl StateMachine {
     /// An empty state.
-    pub(crate) fn new(shelf: Shelf) -> Self {
+    pub(crate) fn new(shelf: Shelf, checkpoints: Arc<Checkpoints>) -> Self {
         let view =
             View { state: ArcSwap::from_pointee(State::default()), applied: watch::Sender::new(0) };
         Self {
@@ -62,6 +64,7 @@ impl StateMachine {
             membership: StoredMembership::default(),
             view: Arc::new(view),
             shelf,
+            checkpoints,
         }
     }
 
@@ -158,6 +161,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let mut answers = Vec::new();
         while let Some((entry, responder)) = entries.try_next().await? {
             let applied = self.apply_one(&entry)?;
+            if let EntryPayload::Normal(logged) = &entry.payload
+                && logged.entry().command == Command::Checkpoint
+            {
+                self.checkpoints.take(entry.log_id().index, self.state.clone());
+            }
             answers.extend(responder.map(|responder| (responder, applied)));
         }
         self.publish();

@@ -7,15 +7,15 @@ use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
 use openraft::{RaftMetrics, ServerState};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Cluster;
 use crate::runtime::{Membership, NodeId, TypeConfig};
 use crate::service::REMOVED;
+use crate::survey::Peer;
 
 /// What this node does in the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     /// It proposes.
     Leader,
@@ -39,7 +39,7 @@ pub struct Member {
 }
 
 /// What a node knows about its cluster and itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// This node.
     pub node_id: NodeId,
@@ -71,6 +71,16 @@ pub struct Status {
     pub drained: bool,
     /// Entries by which each other member is behind; only the leader knows.
     pub lag: Vec<(NodeId, u64)>,
+    /// What the other members have said of themselves.
+    pub peers: Vec<Peer>,
+    /// Milliseconds by which this node's clock is ahead of the voters' median, once that is known.
+    pub clock_error_ms: Option<i64>,
+    /// Index of the latest checkpoint at which all voters that answer hold the same state.
+    pub equal_at: Option<u64>,
+    /// Index of the first checkpoint at which some member's state differed from this node's.
+    pub differs_at: Option<u64>,
+    /// Why nothing may be decided by this node's clock or on its state.
+    pub unfit: Option<String>,
     /// Why this node has stopped: its store failed.
     pub fault: Option<String>,
 }
@@ -82,6 +92,7 @@ impl Status {
             Some(fault) => fault,
             None if self.role == Role::Stopped => "the replica has stopped",
             None if self.drained => "taken out of service",
+            None if self.unfit.is_some() => return self.unfit.clone(),
             None if self.leader.is_none() => "no leader",
             None if self.in_contact => return None,
             None if self.leader == Some(self.node_id) => "the other voters do not answer",
@@ -125,6 +136,11 @@ impl Cluster {
             in_contact: self.in_contact(&metrics),
             drained: self.inner.drained.load(Ordering::Relaxed),
             lag: lag(&metrics),
+            peers: self.inner.survey.peers(),
+            clock_error_ms: self.inner.survey.clock_error_ms(),
+            equal_at: self.inner.survey.equal_at(),
+            differs_at: self.inner.survey.differs_at(),
+            unfit: self.unfit(),
             fault,
         }
     }

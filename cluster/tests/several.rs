@@ -86,6 +86,7 @@ impl Site {
         let mut options = Options::new(dir.path(), node, Arc::new(|| Timestamp(1_800_000_000_000)));
         options.transport = Some(pki.transport(node));
         options.settle = Duration::from_millis(200);
+        options.checkpoint = Duration::from_millis(500);
         let exists = dir.path().join("raft").exists();
         let cluster = match (node, exists) {
             (_, true) => Cluster::open(options).await.expect("opened"),
@@ -196,6 +197,14 @@ async fn any_node_takes_proposals_and_reads() {
         let next = &sites[(number as usize + 1) % 3];
         let fresh = next.cluster.read().await.expect("a fresh read");
         assert_eq!(fresh.user_count() as u64, number + 1, "a fresh read anywhere");
+    }
+    for site in &sites {
+        site.until("they compare their states", |cluster| {
+            let status = cluster.status();
+            assert_eq!((status.differs_at, status.unfit), (None, None));
+            status.equal_at.is_some_and(|index| index > 30)
+        })
+        .await;
     }
     let digest = |site: &Site| site.cluster.state().digest().expect("encodes");
     let last = sites[0].cluster.status().applied;

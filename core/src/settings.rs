@@ -105,6 +105,8 @@ integer_settings! {
         "Seconds that a one-time bypass lasts when nothing else is asked for.";
     block_days, "block.days", 1, 90, 3_650,
         "Days that a block lasts when nothing else is asked for.";
+    clock_error_seconds_max, "clock.error_seconds_max", 1, 10, 3_600,
+        "Seconds by which a node's clock may differ from the voters' median; beyond, it decides nothing.";
     attempts_kept, "attempts.kept", 1_024, 131_072, 1_048_576,
         "Attempts that are kept in the record.";
 }

@@ -23,8 +23,16 @@ pub struct MemberView {
     pub address: String,
     /// `leader`, `voter`, `learner`, `joining` or `leaving`.
     pub role: String,
-    /// Entries that it is behind, as far as the leader knows; only the leader tells.
+    /// Its term.
+    pub term: Option<u64>,
+    /// Entries of the asked node's log that are not in its state yet.
     pub lag: Option<u64>,
+    /// The release that it runs.
+    pub version: Option<String>,
+    /// Milliseconds by which its clock is ahead of the asked node's.
+    pub clock_offset_ms: Option<i64>,
+    /// Milliseconds since it last answered the asked node.
+    pub last_contact_ms: Option<u64>,
     /// When it was admitted.
     pub admitted: String,
 }
@@ -124,6 +132,7 @@ impl Admin {
     pub async fn members(&self) -> Result<Vec<MemberView>, AdminError> {
         let state = self.state().await?;
         let status = self.cluster.status();
+        let behind = |applied: u64| status.last_log.unwrap_or(0).saturating_sub(applied);
         let present = |list: &[watchword_cluster::Member], id| list.iter().any(|one| one.id == id);
         let members = state.nodes().iter().filter_map(|(id, node)| {
             let role = match (present(&status.voters, id), present(&status.learners, id)) {
@@ -134,13 +143,31 @@ impl Admin {
                 (false, true) => "learner",
                 (false, false) => "joining",
             };
-            Some(MemberView {
+            let mut member = MemberView {
                 node: id,
                 address: node.address.to_string(),
                 role: role.to_owned(),
-                lag: status.lag.iter().find(|(other, _)| *other == id).map(|(_, lag)| *lag),
+                term: None,
+                lag: None,
+                version: None,
+                clock_offset_ms: None,
+                last_contact_ms: None,
                 admitted: rfc3339(node.admitted),
-            })
+            };
+            if id == status.node_id {
+                member.term = Some(status.term);
+                member.lag = Some(behind(status.applied.unwrap_or(0)));
+                member.version = Some(env!("CARGO_PKG_VERSION").to_owned());
+                member.clock_offset_ms = Some(0);
+                member.last_contact_ms = Some(0);
+            } else if let Some(peer) = status.peers.iter().find(|peer| peer.id == id) {
+                member.term = Some(peer.term);
+                member.lag = Some(behind(peer.applied));
+                member.version = Some(peer.version.clone());
+                member.clock_offset_ms = Some(peer.clock_offset_ms);
+                member.last_contact_ms = u64::try_from(peer.silence.as_millis()).ok();
+            }
+            Some(member)
         });
         Ok(members.collect())
     }

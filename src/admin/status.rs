@@ -25,6 +25,12 @@ pub struct StatusView {
     pub ready: bool,
     /// What keeps it from that.
     pub not_ready: Option<String>,
+    /// Milliseconds by which its clock is ahead of the voters' median, once that is known.
+    pub clock_error_ms: Option<i64>,
+    /// Index of the latest checkpoint at which all voters that answer held the same state.
+    pub states_equal_at: Option<u64>,
+    /// Index of the first checkpoint at which another node's state differed from this node's.
+    pub states_differ_at: Option<u64>,
     /// What is wrong with this node.
     pub fault: Option<String>,
     /// Index of the last entry in the log.
@@ -62,6 +68,9 @@ impl Admin {
             term: status.term,
             ready: status.is_ready(),
             not_ready: status.unready(),
+            clock_error_ms: status.clock_error_ms,
+            states_equal_at: status.equal_at,
+            states_differ_at: status.differs_at,
             voters: status.voters.iter().map(|voter| voter.id).collect(),
             failure_tolerance: status.failure_tolerance,
             fault: status.fault,

@@ -98,6 +98,9 @@ impl Authenticator {
     /// When nothing could be decided. That is not a refusal: the adapter must answer in a way that
     /// makes the client ask another node.
     pub async fn authenticate(&self, request: &Request) -> Result<Outcome, Error> {
+        if let Some(reason) = self.cluster.unfit() {
+            return Err(Error::Unfit(reason));
+        }
         for _ in 0..EXAMINATIONS_MAX {
             let state = self.cluster.state();
             let now = clock::now().max(state.time());

@@ -118,6 +118,9 @@ pub enum Error {
     /// It cannot be made sure that a user who is locked out is told nothing.
     #[error("no fresh state can be read")]
     Read(#[from] ReadError),
+    /// This node's clock or state is not what the other nodes have.
+    #[error("this node must not decide: {0}")]
+    Unfit(String),
     /// Too many passwords wait to be compared.
     #[error("too many passwords wait to be compared")]
     Overloaded,

@@ -29,15 +29,30 @@ pub(super) fn members(args: &MembersArgs) -> Done {
     let members: Vec<MemberView> = Connection::open(&args.node)?.get("/v1/members")?;
     args.format.print(&members, |members| {
         let rows = members.iter().map(|member| {
+            let number = |value: Option<u64>| value.map_or_else(String::new, |v| v.to_string());
             [
                 member.node.to_string(),
                 member.role.clone(),
                 member.address.clone(),
-                member.lag.map_or_else(String::new, |lag| lag.to_string()),
+                number(member.term),
+                number(member.lag),
+                member.version.clone().unwrap_or_default(),
+                member.clock_offset_ms.map_or_else(String::new, |ms| format!("{ms:+} ms")),
+                member.last_contact_ms.map_or("never".to_owned(), |ms| format!("{ms} ms ago")),
                 member.admitted.clone(),
             ]
         });
-        let mut table = table(&["NODE", "ROLE", "ADDRESS", "LAG", "ADMITTED"]);
+        let mut table = table(&[
+            "NODE",
+            "ROLE",
+            "ADDRESS",
+            "TERM",
+            "LAG",
+            "VERSION",
+            "CLOCK",
+            "LAST CONTACT",
+            "ADMITTED",
+        ]);
         table.add_rows(rows);
         table
     })

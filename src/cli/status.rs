@@ -31,6 +31,21 @@ pub(super) fn run(args: &StatusArgs) -> Done {
                     .map_or("yes".to_owned(), |reason| format!("no: {reason}")),
             ),
             ("fault", status.fault.clone().unwrap_or_else(|| "none".to_owned())),
+            (
+                "clock",
+                status.clock_error_ms.map_or_else(
+                    || "not compared yet".to_owned(),
+                    |error| format!("{error:+} ms from the median"),
+                ),
+            ),
+            (
+                "states",
+                match (status.states_differ_at, status.states_equal_at) {
+                    (Some(index), _) => format!("DIFFER between nodes since entry {index}"),
+                    (None, Some(index)) => format!("equal on all nodes at entry {index}"),
+                    (None, None) => "not compared yet".to_owned(),
+                },
+            ),
             ("leader", format!("{leader}, term {}", status.term)),
             ("voters", voters.join(", ")),
             ("failure tolerance", status.failure_tolerance.to_string()),

@@ -47,6 +47,11 @@ fn record_status(status: &StatusView) {
     gauge!("watchword_ready").set(f64::from(u8::from(status.ready)));
     gauge!("watchword_is_leader").set(f64::from(u8::from(status.leader == Some(status.node))));
     gauge!("watchword_failure_tolerance").set(number(status.failure_tolerance as u64));
+    gauge!("watchword_states_differ").set(f64::from(u8::from(status.states_differ_at.is_some())));
+    gauge!("watchword_states_equal_index").set(number(status.states_equal_at.unwrap_or(0)));
+    if let Some(error) = status.clock_error_ms {
+        gauge!("watchword_clock_error_seconds").set(error as f64 / 1000.0);
+    }
     gauge!("watchword_raft_term").set(number(status.term));
     gauge!("watchword_raft_last_log_index").set(number(status.last_log));
     gauge!("watchword_raft_applied_index").set(number(status.applied));

@@ -1,20 +1,24 @@
 //! What ends by itself. The node runs with its clock set ahead, by libfaketime.
 
+use std::process::Command;
+
 use watchword::radius::packet::Code;
 
-use crate::harness::{Directory, Nas, Node, Question, code_of, oathtool};
+use crate::harness::{Directory, Nas, Node, Question, code_of, get, oathtool};
 use crate::radius_login::{KEY, node_for_passcodes};
 
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
 /// Runs the node with its clock ahead by `offset`, such as `+2h`.
 fn later(directory: Directory, offset: &str) -> Node {
-    directory.serve_by(|command| {
-        command
-            .env("LD_PRELOAD", FAKETIME)
-            .env("FAKETIME", offset)
-            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-    })
+    directory.serve_by(|command| set_clock(command, offset))
+}
+
+fn set_clock<'c>(command: &'c mut Command, offset: &str) -> &'c mut Command {
+    command
+        .env("LD_PRELOAD", FAKETIME)
+        .env("FAKETIME", offset)
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
 }
 
 #[test]
@@ -56,6 +60,39 @@ fn a_block_and_a_bypass_end_when_they_should() {
     let mut nas = Nas::new(&node);
     assert_eq!(nas.login("alice", &KEY.passcode(0)), Code::AccessAccept);
     assert_eq!(nas.login("bob", &KEY.wrong_passcode(0)), Code::AccessReject);
+}
+
+#[test]
+fn a_node_whose_clock_is_off_by_minutes_decides_nothing_and_says_why() {
+    for offset in ["+5m", "-5m"] {
+        let [first, second, third] = Node::three();
+        first.add_client("vpn", "127.0.0.1", &["--first-factor", "none"]);
+        first.import(&format!("username,totp_key\njo,{}\n", KEY.0));
+        let off = first.kill().start_by(|command| set_clock(command, offset));
+        off.wait_for_status("it knows", |status| {
+            let reason = status["not_ready"].as_str().unwrap_or_default();
+            reason.contains("clock is 300 s") && status["leader"] != 1
+        });
+        let (status, text) = get(off.metrics, "/health/ready");
+        assert!(status == 503 && text.contains("clock"), "{text}");
+        let passcode = oathtool(&["--totp", "-b", KEY.0]);
+        let mut nas = Nas::new(&off);
+        let asked = nas.sealed(&Question::login("jo", &passcode));
+        nas.send(&asked.bytes);
+        let status = nas.sealed(&Question::status());
+        nas.send(&status.bytes);
+        off.wait_for_sample("watchword_radius_dropped_total{cause=\"undecided\"}", 1);
+        off.wait_for_sample("watchword_radius_dropped_total{cause=\"not_ready\"}", 1);
+        nas.assert_silence("the clock is wrong");
+        for node in [&second, &third] {
+            node.wait_for_status("it is ready", |status| status["ready"] == true);
+        }
+        assert_eq!(Nas::new(&second).login("jo", &passcode), Code::AccessAccept);
+        // An administrator sees it at every node.
+        let members = third.cli(&["members", "--format", "json"]).json();
+        let offset_ms = members[0]["clock_offset_ms"].as_i64().expect("it is known");
+        assert!((290_000..310_000).contains(&offset_ms.abs()), "{members}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::state_machine::StateMachine;
 async fn a_received_snapshot_is_kept_and_only_if_it_can_be_decoded() {
     let disk = MemoryDisk::new(Duration::from_millis(1));
     let shelf = Shelf::new(Medium::Memory(disk.clone()), None);
-    let mut state_machine = StateMachine::new(shelf);
+    let mut state_machine = StateMachine::new(shelf, Arc::default());
     let mut state = State::default();
     // Long enough for several pieces.
     for index in 0..5000 {
@@ -42,7 +42,7 @@ async fn a_received_snapshot_is_kept_and_only_if_it_can_be_decoded() {
     let left = disk.crash();
     let recovered = left.recovered();
     let shelf = Shelf::new(Medium::Memory(left), recovered.snapshot);
-    let mut state_machine = StateMachine::new(shelf);
+    let mut state_machine = StateMachine::new(shelf, Arc::default());
     state_machine.restore().await.expect("restored");
     assert_eq!(state_machine.applied(), meta.last_log_id);
     state_machine.publish();

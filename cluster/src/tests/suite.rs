@@ -21,7 +21,13 @@ struct InMemory;
 
 fn stores(medium: Medium, recovered: &Recovered) -> (LogStore, StateMachine) {
     let log = LogStore::new(medium.clone(), recovered);
-    (log, StateMachine::new(Shelf::new(medium, recovered.snapshot.clone())))
+    (
+        log,
+        StateMachine::new(
+            Shelf::new(medium, recovered.snapshot.clone()),
+            std::sync::Arc::default(),
+        ),
+    )
 }
 
 impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for OnDisk {

@@ -162,6 +162,8 @@ pub enum Command {
         /// Which.
         node: NodeId,
     },
+    /// Changes nothing: after it, every node takes the digest of its state.
+    Checkpoint,
 }
 
 /// What an entry did.
@@ -390,7 +392,8 @@ impl Command {
             | Self::CreateToken { .. }
             | Self::RevokeToken { .. }
             | Self::AdmitNode(_)
-            | Self::RemoveNode { .. } => 1,
+            | Self::RemoveNode { .. }
+            | Self::Checkpoint => 1,
         }
     }
 
@@ -434,6 +437,7 @@ impl Command {
                 return node::admit(state, at, admit).unwrap_or_else(Applied::Refused);
             }
             Self::RemoveNode { node } => node::remove(state, at, *node),
+            Self::Checkpoint => Ok(()),
         };
         done.map_or_else(Applied::Refused, |()| Applied::Done)
     }

@@ -99,6 +99,7 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("admit_node", admit(1, 2, "node2.example.org:7400")),
         ("revoke_token", Command::RevokeToken { token: token_id(9) }),
         ("remove_node", Command::RemoveNode { node: 2 }),
+        ("checkpoint", Command::Checkpoint),
     ]
 }
 
@@ -125,7 +126,8 @@ fn is_sampled(command: &Command) -> bool {
         | Command::CreateToken { .. }
         | Command::RevokeToken { .. }
         | Command::AdmitNode(_)
-        | Command::RemoveNode { .. } => true,
+        | Command::RemoveNode { .. }
+        | Command::Checkpoint => true,
     }
 }
 

@@ -111,12 +111,18 @@ impl Directory {
 
     /// The same, with a change to how it is run.
     pub(crate) fn serve_by(self, change: impl FnOnce(&mut Command) -> &mut Command) -> Node {
+        self.start_by(change).ready()
+    }
+
+    /// The same, without waiting until it is ready.
+    pub(crate) fn start_by(self, change: impl FnOnce(&mut Command) -> &mut Command) -> Node {
         self.run(&["serve"], change)
     }
 
     /// Joins the cluster of `other` and waits until the node is ready.
     pub(crate) fn join(self, other: &Node, token: &str) -> Node {
-        self.run(&["join", &other.directory.peers(), "--token", token], |command| command)
+        let arguments = ["join", &other.directory.peers(), "--token", token];
+        self.run(&arguments, |command| command).ready()
     }
 
     fn run(self, arguments: &[&str], change: impl FnOnce(&mut Command) -> &mut Command) -> Node {
@@ -131,13 +137,7 @@ impl Directory {
             text.parse().expect("an address")
         };
         let (radius, metrics) = (address("radius"), address("metrics"));
-        let node = Node { process, directory: self, radius, metrics };
-        // One of several nodes may have to wait for the others to elect a leader.
-        let begun = Instant::now();
-        while get(metrics, "/health/ready") != (200, "ready\n".to_owned()) {
-            assert!(begun.elapsed() < DEADLINE, "it never gets ready\n{}", node.process);
-        }
-        node
+        Node { process, directory: self, radius, metrics }
     }
 }
 
@@ -145,6 +145,15 @@ impl Node {
     /// A new node that is ready.
     pub(crate) fn start() -> Self {
         Directory::initialised().serve()
+    }
+
+    /// Waits until it is ready: one of several nodes may have to wait for an election.
+    fn ready(self) -> Self {
+        let begun = Instant::now();
+        while get(self.metrics, "/health/ready") != (200, "ready\n".to_owned()) {
+            assert!(begun.elapsed() < DEADLINE, "it never gets ready\n{}", self.process);
+        }
+        self
     }
 
     pub(crate) fn directory(&self) -> &Directory {

@@ -1,0 +1,373 @@
+//! What the members say of themselves, asked once a second, and what follows from it for this node.
+//!
+//! Two things can go wrong with a replica that Raft does not notice. Its clock can be wrong: the
+//! leader's clock judges passcodes. And its state can differ from the others' although the log is the
+//! same: a defect of the machine or of this program. Each member therefore tells its time and the
+//! digest of its state at the latest checkpoints, and compares what the others tell with its own.
+//! Whoever is alone with what it holds takes itself out of service.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use openraft::Instant as _;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::type_config::TypeConfigExt;
+use serde::{Deserialize, Serialize};
+use watchword_core::State;
+use watchword_core::time::Timestamp;
+
+use crate::Cluster;
+use crate::network;
+use crate::runtime::{Instant, NodeId, TypeConfig};
+use crate::status::Role;
+
+/// Pause between two rounds, and before there was one with a quorum.
+const PERIOD: Duration = Duration::from_secs(1);
+const FIRST_PERIOD: Duration = Duration::from_millis(100);
+/// How long a member may take to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long an answer counts for.
+const FRESH: Duration = Duration::from_secs(5);
+/// Checkpoints that are remembered: members reach them at different times.
+const CHECKPOINTS_KEPT: usize = 8;
+/// No clock was compared yet.
+const UNKNOWN: i64 = i64::MIN;
+
+type Digest = [u8; 32];
+
+/// What a member says of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    version: String,
+    role: Role,
+    term: u64,
+    applied: u64,
+    clock: Timestamp,
+    /// Index and digest of the state at the latest checkpoints.
+    checkpoints: Vec<(u64, Digest)>,
+}
+
+/// What is known of another member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its id.
+    pub id: NodeId,
+    /// The release that it runs.
+    pub version: String,
+    /// What it does.
+    pub role: Role,
+    /// Its term.
+    pub term: u64,
+    /// Index of the last entry in its state.
+    pub applied: u64,
+    /// By how many milliseconds its clock is ahead of this node's.
+    pub clock_offset_ms: i64,
+    /// How long ago it answered.
+    pub silence: Duration,
+}
+
+/// What the survey has found.
+pub(crate) struct Survey {
+    heard: Mutex<BTreeMap<NodeId, (Instant, i64, Report)>>,
+    checkpoints: Arc<Checkpoints>,
+    /// Milliseconds by which this node's clock is ahead of the voters' median.
+    clock_error_ms: AtomicI64,
+    /// Index of the latest checkpoint at which all voters that answer hold the same state.
+    equal_at: AtomicU64,
+    /// Index of the first checkpoint at which a member was found to differ; zero for none.
+    differs_at: AtomicU64,
+    /// The same, where it is this node that is alone with its state.
+    is_alone_at: AtomicU64,
+}
+
+/// The digests of this node's state.
+#[derive(Default)]
+pub(crate) struct Checkpoints {
+    latest: Mutex<VecDeque<(u64, Digest)>>,
+}
+
+impl Checkpoints {
+    /// Takes the digest of `state`, which stands still, beside everything else.
+    pub(crate) fn take(self: &Arc<Self>, index: u64, state: State) {
+        let checkpoints = self.clone();
+        drop(TypeConfig::spawn_blocking(move || match state.digest() {
+            Ok(digest) => {
+                let mut latest = checkpoints.latest.lock().unwrap_or_else(PoisonError::into_inner);
+                latest.push_back((index, digest));
+                if latest.len() > CHECKPOINTS_KEPT {
+                    latest.pop_front();
+                }
+            }
+            Err(error) => tracing::error!(%error, index, "no digest of the state"),
+        }));
+    }
+
+    fn latest(&self) -> Vec<(u64, Digest)> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+}
+
+impl Survey {
+    /// Nothing is known yet.
+    pub(crate) fn new(checkpoints: Arc<Checkpoints>) -> Self {
+        Self {
+            heard: Mutex::default(),
+            checkpoints,
+            clock_error_ms: AtomicI64::new(UNKNOWN),
+            equal_at: AtomicU64::new(0),
+            differs_at: AtomicU64::new(0),
+            is_alone_at: AtomicU64::new(0),
+        }
+    }
+
+    /// Milliseconds by which this node's clock is ahead of the voters' median, once that is known.
+    pub(crate) fn clock_error_ms(&self) -> Option<i64> {
+        Some(self.clock_error_ms.load(Ordering::Relaxed)).filter(|&error| error != UNKNOWN)
+    }
+
+    /// Index of the latest checkpoint at which all voters that answer hold the same state.
+    pub(crate) fn equal_at(&self) -> Option<u64> {
+        Some(self.equal_at.load(Ordering::Relaxed)).filter(|&index| index != 0)
+    }
+
+    /// Index of the first checkpoint at which some member's state differed from this node's.
+    pub(crate) fn differs_at(&self) -> Option<u64> {
+        Some(self.differs_at.load(Ordering::Relaxed)).filter(|&index| index != 0)
+    }
+
+    /// The same, if this node is alone with its state.
+    pub(crate) fn is_alone_at(&self) -> Option<u64> {
+        Some(self.is_alone_at.load(Ordering::Relaxed)).filter(|&index| index != 0)
+    }
+
+    /// What is known of the other members, by id.
+    pub(crate) fn peers(&self) -> Vec<Peer> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let peer =
+            |(&id, (at, clock_offset_ms, report)): (&NodeId, &(Instant, i64, Report))| Peer {
+                id,
+                version: report.version.clone(),
+                role: report.role,
+                term: report.term,
+                applied: report.applied,
+                clock_offset_ms: *clock_offset_ms,
+                silence: at.elapsed(),
+            };
+        heard.iter().map(peer).collect()
+    }
+
+    fn note(&self, id: NodeId, offset_ms: i64, report: Report) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.insert(id, (TypeConfig::now(), offset_ms, report));
+    }
+
+    /// Draws the conclusions from what was heard lately of `others`, the voters beside this node, if
+    /// they and this node are a quorum; tells whether they are.
+    fn conclude(&self, others: &[NodeId], votes: bool) -> bool {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh: Vec<_> = others
+            .iter()
+            .filter_map(|id| heard.get(id).map(|heard| (*id, heard)))
+            .filter(|(_, (at, ..))| at.elapsed() < FRESH)
+            .collect();
+        let voters = others.len() + usize::from(votes);
+        if (fresh.len() + usize::from(votes)) * 2 <= voters {
+            return false;
+        }
+        let own = votes.then_some(0);
+        let offsets = fresh.iter().map(|(_, (_, offset, _))| *offset).chain(own).collect();
+        self.clock_error_ms.store(-median(offsets), Ordering::Relaxed);
+        for (index, digest) in self.checkpoints.latest() {
+            let told = |(id, (.., report)): &(NodeId, &(Instant, i64, Report))| {
+                let told = report.checkpoints.iter().find(|(at, _)| *at == index)?;
+                Some((*id, told.1))
+            };
+            let told: Vec<_> = fresh.iter().filter_map(told).collect();
+            if told.len() == fresh.len() && told.iter().all(|(_, other)| *other == digest) {
+                self.equal_at.fetch_max(index, Ordering::Relaxed);
+            }
+            self.compare(index, digest, &told, voters);
+        }
+        true
+    }
+
+    /// Compares this node's state at a checkpoint with what others tell of theirs.
+    fn compare(&self, index: u64, own: Digest, told: &[(NodeId, Digest)], voters: usize) {
+        let different: Vec<_> = told.iter().filter(|(_, digest)| *digest != own).collect();
+        let Some((_, another)) = different.first() else { return };
+        let first = |seen: &AtomicU64| {
+            seen.compare_exchange(0, index, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
+        if first(&self.differs_at) {
+            let nodes: Vec<_> = different.iter().map(|(id, _)| *id).collect();
+            tracing::error!(index, ?nodes, "the states of these nodes and this one differ");
+        }
+        let agreeing = different.iter().filter(|(_, digest)| digest == another).count();
+        if agreeing * 2 > voters && first(&self.is_alone_at) {
+            tracing::error!(index, "this node's state is not what the others hold; rebuild it");
+        }
+    }
+}
+
+/// The middle one, or the mean of the two in the middle.
+fn median(mut values: Vec<i64>) -> i64 {
+    values.sort_unstable();
+    let at = |index: usize| values.get(index).copied().unwrap_or(0);
+    match values.len() {
+        0 => 0,
+        count if count % 2 == 1 => at(count / 2),
+        count => i64::midpoint(at(count / 2 - 1), at(count / 2)),
+    }
+}
+
+/// Asks and concludes for as long as the replica runs.
+pub(crate) async fn keep(cluster: Cluster) {
+    let mut is_known = false;
+    loop {
+        let metrics = cluster.inner.raft.metrics().borrow_watched().clone();
+        if metrics.running_state.is_err() {
+            return;
+        }
+        let membership = metrics.membership_config.membership();
+        let me = cluster.inner.node_id;
+        let members: Vec<_> =
+            membership.nodes().map(|(&id, node)| (id, node.addr.clone())).collect();
+        let others = members.into_iter().filter(|(id, _)| *id != me);
+        let mut asked: FuturesUnordered<_> =
+            others.map(|(id, address)| ask(&cluster, id, address)).collect();
+        let (mine, other_voters): (Vec<_>, Vec<_>) =
+            membership.voter_ids().partition(|&id| id == me);
+        loop {
+            // Nobody waits for the slowest: that may be one that is dead.
+            if cluster.inner.survey.conclude(&other_voters, !mine.is_empty()) {
+                is_known = true;
+                cluster.note_fitness();
+            }
+            if asked.next().await.is_none() {
+                break;
+            }
+        }
+        TypeConfig::sleep(if is_known { PERIOD } else { FIRST_PERIOD }).await;
+    }
+}
+
+/// Asks one member. One that does not answer is known by its silence.
+async fn ask(cluster: &Cluster, id: NodeId, address: String) {
+    let Some(mut peer) = cluster.inner.network.peer(id, &address) else { return };
+    let Ok(request) = network::frame(&()) else { return };
+    let clock = &cluster.inner.clock;
+    let asked = clock();
+    let Ok(answer) = TypeConfig::timeout(PATIENCE, peer.survey(request)).await else { return };
+    let answered = clock();
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(status) => return cluster.inner.network.note(&status),
+    };
+    let Ok(report) = network::open::<Report>(answer.get_ref()) else { return };
+    let ms = |time: Timestamp| i64::try_from(time.0).unwrap_or(i64::MAX);
+    // As if it had looked at its clock half way.
+    let offset = ms(report.clock).saturating_sub(i64::midpoint(ms(asked), ms(answered)));
+    cluster.inner.survey.note(id, offset, report);
+}
+
+impl Cluster {
+    /// What this node says of itself.
+    pub(crate) fn report(&self) -> Report {
+        let status = self.status();
+        Report {
+            version: self.inner.version.to_owned(),
+            role: status.role,
+            term: status.term,
+            applied: status.applied.unwrap_or(0),
+            clock: (self.inner.clock)(),
+            checkpoints: self.inner.survey.checkpoints.latest(),
+        }
+    }
+
+    /// Why nothing may be decided by this node's clock or on its state, if so.
+    pub fn unfit(&self) -> Option<String> {
+        let survey = &self.inner.survey;
+        if let Some(index) = survey.is_alone_at() {
+            return Some(format!(
+                "its state differs from the other nodes' since entry {index}; rebuild it"
+            ));
+        }
+        let limit = self.state().settings().clock_error_seconds_max();
+        let error_ms = survey.clock_error_ms()?;
+        (error_ms.unsigned_abs() > limit * 1000).then(|| {
+            let seconds = error_ms.unsigned_abs().div_ceil(1000);
+            let direction = if error_ms > 0 { "ahead of" } else { "behind" };
+            format!("its clock is {seconds} s {direction} the other nodes'; set it right")
+        })
+    }
+
+    /// Stands for election or not, as its fitness demands.
+    pub(crate) fn note_fitness(&self) {
+        let is_drained = self.inner.drained.load(Ordering::Relaxed);
+        self.inner.raft.runtime_config().elect(!is_drained && self.unfit().is_none());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_not_moved_by_one_clock() {
+        assert_eq!(median(vec![]), 0);
+        assert_eq!(median(vec![0, 300_000, 1]), 1);
+        assert_eq!(median(vec![0, -300_000, -300_001]), -300_000);
+        assert_eq!(median(vec![0, 1_000]), 500);
+        assert_eq!(median(vec![i64::MIN, i64::MAX]), 0);
+    }
+
+    fn report(digest: u8) -> Report {
+        Report {
+            version: String::new(),
+            role: Role::Follower,
+            term: 1,
+            applied: 9,
+            clock: Timestamp(0),
+            checkpoints: vec![(9, [digest; 32])],
+        }
+    }
+
+    /// Node 1's survey at checkpoint 9, where it has digest 1 and the others what is given.
+    fn survey(others: &[(NodeId, i64, u8)]) -> Survey {
+        let survey = Survey::new(Arc::default());
+        survey.checkpoints.latest.lock().expect("sound").push_back((9, [1; 32]));
+        for &(id, offset, digest) in others {
+            survey.note(id, offset, report(digest));
+        }
+        survey
+    }
+
+    #[tokio::test]
+    async fn a_node_alone_with_its_state_knows_it() {
+        let found = |others: &[(NodeId, i64, u8)], voters: &[NodeId]| {
+            let survey = survey(others);
+            assert!(survey.conclude(voters, true));
+            assert_eq!(survey.equal_at().is_some(), survey.differs_at().is_none());
+            (survey.differs_at(), survey.is_alone_at())
+        };
+        assert_eq!(found(&[(2, 0, 1), (3, 0, 1)], &[2, 3]), (None, None));
+        assert_eq!(found(&[(2, 0, 1), (3, 0, 7)], &[2, 3]), (Some(9), None), "another is alone");
+        assert_eq!(found(&[(2, 0, 7), (3, 0, 7)], &[2, 3]), (Some(9), Some(9)));
+        assert_eq!(found(&[(2, 0, 7), (3, 0, 8)], &[2, 3]), (Some(9), None), "nobody knows who");
+        assert_eq!(found(&[(2, 0, 7)], &[2]), (Some(9), None), "one against one");
+    }
+
+    #[tokio::test]
+    async fn a_clock_is_judged_by_a_quorum_only() {
+        let survey = survey(&[(2, -60_000, 1)]);
+        assert!(!survey.conclude(&[2, 3, 4], true));
+        assert_eq!(survey.clock_error_ms(), None);
+        survey.note(3, -60_010, report(1));
+        assert!(survey.conclude(&[2, 3], true));
+        assert_eq!(survey.clock_error_ms(), Some(60_000));
+    }
+}
