@@ -37,6 +37,7 @@ impl Admission for Door {
             authority: admitted.authority.certificate.to_vec().into(),
             certificate: admitted.certificate.into(),
             data_key: admitted.data_key.to_vec().into(),
+            epoch: admitted.epoch,
         }))
     }
 }

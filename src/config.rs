@@ -145,15 +145,17 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RaftConfig {
+    /// The timing, unless it is given below. All nodes of a cluster need the same.
+    pub profile: Profile,
     /// How often the leader calls.
     #[serde(with = "humantime_serde")]
-    pub heartbeat: Duration,
+    pub heartbeat: Option<Duration>,
     /// Shortest silence of the leader after which a node stands for election.
     #[serde(with = "humantime_serde")]
-    pub election_min: Duration,
+    pub election_min: Option<Duration>,
     /// Longest such silence.
     #[serde(with = "humantime_serde")]
-    pub election_max: Duration,
+    pub election_max: Option<Duration>,
     /// How long a node that joins must have kept up before it votes.
     #[serde(with = "humantime_serde")]
     pub promote_after: Duration,
@@ -162,11 +164,38 @@ pub struct RaftConfig {
 impl Default for RaftConfig {
     fn default() -> Self {
         Self {
-            heartbeat: Duration::from_millis(100),
-            election_min: Duration::from_millis(300),
-            election_max: Duration::from_millis(600),
+            profile: Profile::Lan,
+            heartbeat: None,
+            election_min: None,
+            election_max: None,
             promote_after: Duration::from_secs(2),
         }
+    }
+}
+
+/// How far the nodes are from each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// A few milliseconds at most.
+    Lan,
+    /// Sites that are tens of milliseconds apart. A leader that is lost is missed for longer.
+    Wan,
+}
+
+impl RaftConfig {
+    /// Heartbeat, and shortest and longest election timeout.
+    pub fn timing(&self) -> [Duration; 3] {
+        let [heartbeat, min, max] = match self.profile {
+            Profile::Lan => [100, 300, 600],
+            Profile::Wan => [300, 1_200, 2_400],
+        }
+        .map(Duration::from_millis);
+        [
+            self.heartbeat.unwrap_or(heartbeat),
+            self.election_min.unwrap_or(min),
+            self.election_max.unwrap_or(max),
+        ]
     }
 }
 
@@ -243,7 +272,7 @@ impl Config {
             return Err(ConfigError::KeySource(path.to_owned()));
         }
         let out_of_range = |reason| ConfigError::OutOfRange { path: path.to_owned(), reason };
-        let RaftConfig { heartbeat, election_min, election_max, .. } = config.raft;
+        let [heartbeat, election_min, election_max] = config.raft.timing();
         if heartbeat.is_zero() || heartbeat * 2 > election_min || election_min >= election_max {
             return Err(out_of_range(
                 "[raft] needs 0 < heartbeat, 2 heartbeats within election_min, and \

@@ -32,6 +32,8 @@ pub struct Identity {
     pub key: PrivateKey,
     /// When it was made.
     pub certified: Timestamp,
+    /// The cluster's epoch when the node came to it.
+    pub epoch: u64,
     /// The authority's private key, sealed for the cluster; with the founder only, until the log
     /// holds it.
     pub authority_key: Option<Sealed>,
@@ -54,6 +56,7 @@ struct IdentityFile {
     certificate: String,
     sealed_key: String,
     certified_ms: u64,
+    epoch: u64,
     sealed_authority_key: Option<String>,
 }
 
@@ -103,6 +106,7 @@ impl Identity {
             certificate: decode(&file.certificate)?.into(),
             key: PrivateKey::from_pkcs8(&key).map_err(|_| malformed())?,
             certified: Timestamp(file.certified_ms),
+            epoch: file.epoch,
             authority_key: authority_key.map(|key| Sealed::new(&key)),
         })
     }
@@ -121,6 +125,7 @@ impl Identity {
             certificate: BASE64.encode(&self.certificate),
             sealed_key: BASE64.encode(sealed.as_bytes()),
             certified_ms: self.certified.0,
+            epoch: self.epoch,
             sealed_authority_key: self
                 .authority_key
                 .as_ref()

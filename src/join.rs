@@ -106,6 +106,7 @@ pub async fn join(
             certificate: answer.certificate.to_vec().into(),
             key,
             certified: clock::now(),
+            epoch: answer.epoch,
             authority_key: None,
         };
         identity.save(data_dir, &keys)?;

@@ -19,12 +19,12 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use watchword_cluster::{
-    Cluster, Credentials, OpenError, Options, ShutdownError, Timing, Transport, TransportError,
-    node_name,
+    Cluster, Credentials, OpenError, Options, Remains, ShutdownError, Timing, Transport,
+    TransportError, node_name,
 };
 use watchword_core::command::Found;
 use watchword_core::id::ClusterId;
-use watchword_core::node::{self as replicated, FOUNDER};
+use watchword_core::node::{self as replicated, FOUNDER, NodeId};
 
 use crate::admin::{Admin, AdminError, NewToken, TokenSpec};
 use crate::admission;
@@ -142,6 +142,32 @@ pub async fn init(config: &Config) -> Result<NewToken, NodeError> {
     token
 }
 
+/// What this node holds, as far as it matters to `recover`. Changes nothing.
+///
+/// # Errors
+/// When there is no node, it runs, or its store is damaged.
+pub async fn remains(config: &Config) -> Result<Remains, NodeError> {
+    let (identity, _) = identity(config).await?;
+    Ok(watchword_cluster::remains(&config.data_dir, identity.node).await?)
+}
+
+/// Makes this node, which must be stopped, the only one of its cluster.
+///
+/// # Errors
+/// As [`remains`], or when the store cannot be written.
+pub async fn recover(config: &Config) -> Result<(), NodeError> {
+    let (identity, _) = identity(config).await?;
+    Ok(watchword_cluster::recover(&config.data_dir, identity.node, clock::now()).await?)
+}
+
+/// Who the node of this file is, and the data key.
+async fn identity(config: &Config) -> Result<(Identity, Keyring), NodeError> {
+    check_private(&config.data_dir)?;
+    let source = config.key_source().ok_or(NodeError::KeySource)?;
+    let keys = open_keys(config, &source).await?;
+    Ok((Identity::load(&config.data_dir, &keys)?, keys))
+}
+
 /// Makes the data directory, if it is missing, and checks that nobody else may enter it.
 ///
 /// # Errors
@@ -167,6 +193,7 @@ fn new_identity(keys: &Keyring) -> Result<Identity, NodeError> {
         certificate: authority.certify(&name, &key.public_key(), now)?,
         key,
         certified: now,
+        epoch: 0,
         authority_key: Some(sealed),
     })
 }
@@ -192,10 +219,8 @@ impl Node {
     /// # Errors
     /// When a part cannot be started; then none is.
     pub async fn start(config: &Config, recorder: PrometheusHandle) -> Result<Self, NodeError> {
-        check_private(&config.data_dir)?;
-        let source = config.key_source().ok_or(NodeError::KeySource)?;
-        let keys = Arc::new(open_keys(config, &source).await?);
-        let identity = Identity::load(&config.data_dir, &keys)?;
+        let (identity, keys) = identity(config).await?;
+        let keys = Arc::new(keys);
         let cluster = Cluster::open(options(config, &identity)?).await?;
         let started = Self::start_on(config, identity, cluster.clone(), keys, recorder).await;
         if started.is_err() {
@@ -265,6 +290,7 @@ impl Node {
             tracing::warn!(%error, "started without a leader");
         }
         found(config, &identity, &admin).await?;
+        warn_of_address(&admin, identity.node, &config.peers.advertised());
         tasks.spawn(renew(
             config.data_dir.clone(),
             identity,
@@ -322,14 +348,14 @@ async fn open_keys(config: &Config, source: &KeySource) -> Result<Keyring, NodeE
 /// When the node's certificate is of no use.
 pub fn options(config: &Config, identity: &Identity) -> Result<Options, NodeError> {
     let options = Options::new(config.data_dir.clone(), identity.node, Arc::new(clock::now));
+    let [heartbeat, election_min, election_max] = config.raft.timing();
     Ok(Options {
         transport: Some(Transport::new(credentials(identity))?),
         settle: config.raft.promote_after,
-        timing: Timing {
-            heartbeat: config.raft.heartbeat,
-            election_min: config.raft.election_min,
-            election_max: config.raft.election_max,
-        },
+        timing: Timing { heartbeat, election_min, election_max },
+        epoch: identity.epoch,
+        instance: u64::from_le_bytes(random::bytes().map_err(PkiError::from)?),
+        version: env!("CARGO_PKG_VERSION"),
         ..options
     })
 }
@@ -386,6 +412,19 @@ async fn renew(
     }
 }
 
+/// Says so when the cluster looks for this node elsewhere. It is not put right by itself: a copy of a node
+/// that runs would take its place.
+fn warn_of_address(admin: &Admin, node: NodeId, address: &str) {
+    if let Some(recorded) = admin.recorded_address(node).filter(|recorded| recorded != address) {
+        tracing::warn!(
+            recorded,
+            address,
+            "the other nodes look for this one elsewhere; if it has moved, tell them at any of them: \
+             watchword members edit {node} --address {address}"
+        );
+    }
+}
+
 /// A new key and certificate, in use and on disk.
 fn renewed(
     data_dir: &Path,
@@ -403,6 +442,7 @@ fn renewed(
         certificate: certificate.into(),
         key,
         certified: clock::now(),
+        epoch: old.epoch,
         authority_key: old.authority_key.clone(),
     };
     identity.save(data_dir, keys)?;

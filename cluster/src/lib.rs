@@ -23,6 +23,7 @@
 //! * `contact`: when the leader was last heard of
 //! * `survey`: how the members are: their clocks and the digests of their states
 //! * `membership`: who follows and who votes
+//! * `rescue`: going on without a lost majority, and beginning from a saved state
 //! * `dump`: the store in readable form
 //! * `contain`: a panic of the database becomes an error
 //! * `probe`: where tests break the writing
@@ -54,6 +55,7 @@ mod propose;
 mod read;
 mod reception;
 mod record;
+mod rescue;
 mod runtime;
 mod service;
 mod sidecar;
@@ -73,6 +75,7 @@ pub use open::{NoLeader, ServeError, ShutdownError, SnapshotFailed};
 pub use options::{Options, SNAPSHOT_AFTER_ENTRIES, Timing};
 pub use propose::{ProposeError, Proposed};
 pub use read::ReadError;
+pub use rescue::{Remains, create_from, recover, remains};
 pub use runtime::NodeId;
 pub use status::{Member, Role, Status};
 pub use storage::OpenError;
@@ -101,6 +104,7 @@ struct Inner {
     transport: Option<Transport>,
     survey: survey::Survey,
     version: &'static str,
+    instance: u64,
 }
 
 impl Cluster {

@@ -37,7 +37,9 @@ enum Step {
     Promote(NodeId),
     /// It no longer belongs.
     Remove(NodeId),
-    /// This node was removed and must not lead.
+    /// Its peers reach it elsewhere now.
+    Readdress(NodeId, String),
+    /// Another is to lead.
     HandOver(NodeId),
 }
 
@@ -50,10 +52,14 @@ pub(crate) struct Pace {
     pub(crate) checkpoint: Duration,
 }
 
+/// Pause between two hand-overs to a node that is preferred: the first may not have worked out.
+const PREFERENCE_PAUSE: Duration = Duration::from_secs(10);
+
 /// Takes steps for as long as the replica runs.
 pub(crate) async fn keep(cluster: Cluster, pace: Pace) {
     let mut kept_up = BTreeMap::new();
     let mut checkpoint = Checkpoint { due: TypeConfig::now() + pace.checkpoint, index: 0 };
+    let mut preferred_from = TypeConfig::now();
     loop {
         TypeConfig::sleep(PERIOD).await;
         let metrics = cluster.inner.raft.metrics().borrow_watched().clone();
@@ -70,6 +76,11 @@ pub(crate) async fn keep(cluster: Cluster, pace: Pace) {
         let ready = |id: NodeId| kept_up.get(&id).is_some_and(|since| *since + pace.settle <= now);
         if let Some(step) = next_step(&cluster, &metrics, ready) {
             take(&cluster, step).await;
+        } else if preferred_from <= now
+            && let Some(heir) = preferred(&cluster, &metrics, ready)
+        {
+            preferred_from = now + PREFERENCE_PAUSE;
+            take(&cluster, Step::HandOver(heir)).await;
         }
         if checkpoint.due <= now {
             checkpoint.due = now + pace.checkpoint;
@@ -127,9 +138,9 @@ fn next_step(
     let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
     let learners: BTreeSet<NodeId> = membership.learner_ids().collect();
     let me = cluster.inner.node_id;
+    let heir = heirs(cluster, metrics).into_iter().map(|(_, id)| id).find(|id| ready(*id));
     if cluster.unfit().is_some() {
-        let is_fit = |id: &&NodeId| **id != me && ready(**id) && !state.nodes().is_removed(**id);
-        return voters.iter().find(is_fit).map(|&heir| Step::HandOver(heir));
+        return heir.map(Step::HandOver);
     }
     for (id, node) in state.nodes().iter() {
         let is_voter = voters.contains(&id);
@@ -139,23 +150,51 @@ fn next_step(
             None if node.votes && !is_voter && voters.len() < VOTERS_MAX && ready(id) => {
                 Step::Promote(id)
             }
-            None => continue,
+            None => match membership.get_node(&id) {
+                Some(known) if *known.addr != *node.address => {
+                    Step::Readdress(id, node.address.to_string())
+                }
+                _ => continue,
+            },
             // A cluster without voters would decide nothing ever again.
             Some(_) if !is_member || voters.iter().eq([&id]) => continue,
-            Some(_) if id == me => {
-                let heir = voters.iter().find(|voter| {
-                    **voter != me && !state.nodes().is_removed(**voter) && ready(**voter)
-                });
-                match heir {
-                    Some(&heir) => Step::HandOver(heir),
-                    None => continue,
-                }
-            }
+            Some(_) if id == me => match heir {
+                Some(heir) => Step::HandOver(heir),
+                None => continue,
+            },
             Some(_) => Step::Remove(id),
         };
         return Some(step);
     }
     None
+}
+
+/// The other voters that would lead, each with its priority; the best first: by priority, then by how
+/// far it is.
+fn heirs(cluster: &Cluster, metrics: &RaftMetrics<TypeConfig>) -> Vec<(u8, NodeId)> {
+    let state = cluster.state();
+    let matched = |id: &NodeId| metrics.replication.as_ref().and_then(|all| all.get(id).cloned());
+    let priority = |id: NodeId| {
+        let node = state.nodes().get(id).filter(|node| node.removed.is_none() && node.votes)?;
+        Some((node.priority, id))
+    };
+    let voters = metrics.membership_config.membership().voter_ids();
+    let others = voters.filter(|id| *id != cluster.inner.node_id);
+    let standing = others.filter(|id| cluster.inner.survey.stands(*id));
+    let mut heirs: Vec<_> = standing.filter_map(priority).collect();
+    heirs.sort_by_key(|(priority, id)| std::cmp::Reverse((*priority, matched(id), *id)));
+    heirs
+}
+
+/// A voter that is to lead rather than this node.
+fn preferred(
+    cluster: &Cluster,
+    metrics: &RaftMetrics<TypeConfig>,
+    ready: impl Fn(NodeId) -> bool,
+) -> Option<NodeId> {
+    let own = cluster.state().nodes().get(cluster.inner.node_id)?.priority;
+    let heirs = heirs(cluster, metrics).into_iter();
+    heirs.filter(|(priority, id)| *priority > own && ready(*id)).map(|(_, id)| id).next()
 }
 
 async fn take(cluster: &Cluster, step: Step) {
@@ -170,6 +209,10 @@ async fn take(cluster: &Cluster, step: Step) {
         Step::AddLearner(id, address) => {
             let node = BTreeMap::from([(id, BasicNode::new(address))]);
             change(ChangeMembers::AddNodes(node)).await
+        }
+        Step::Readdress(id, address) => {
+            let node = BTreeMap::from([(id, BasicNode::new(address))]);
+            change(ChangeMembers::SetNodes(node)).await
         }
         Step::Promote(id) => change(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await,
         Step::Remove(id) => {
@@ -196,6 +239,9 @@ pub enum TransferError {
     /// Only the leader can.
     #[error("this node does not lead; the leader is {}", .0.map_or_else(|| "unknown".to_owned(), |id| format!("node {id}")))]
     NotLeader(Option<NodeId>),
+    /// No other voter would lead.
+    #[error("no other voter is ready to lead")]
+    NoHeir,
     /// The other node has no vote.
     #[error("node {0} is no voter")]
     NotVoter(NodeId),
@@ -222,7 +268,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Hands leadership to `heir`, or to the voter that is furthest, and waits until it is taken.
+    /// Hands leadership to `heir`, or to the best of the voters that would lead, and waits until it is taken.
     ///
     /// # Errors
     /// When this node does not lead, or nobody takes over.
@@ -235,13 +281,8 @@ impl Cluster {
                 return Err(TransferError::NotLeader(metrics.current_leader));
             }
             let voters: BTreeSet<_> = metrics.membership_config.membership().voter_ids().collect();
-            let furthest = || {
-                let replication = metrics.replication.clone().unwrap_or_default();
-                let others = replication.into_iter().filter(|(id, _)| *id != me);
-                let voting = others.filter(|(id, _)| voters.contains(id));
-                voting.max_by_key(|(_, matched)| *matched).map(|(id, _)| id)
-            };
-            let heir = heir.or_else(furthest).ok_or(TransferError::NotVoter(me))?;
+            let best = || heirs(self, &metrics).first().map(|(_, id)| *id);
+            let heir = heir.or_else(best).ok_or(TransferError::NoHeir)?;
             if heir == me || !voters.contains(&heir) {
                 return Err(TransferError::NotVoter(heir));
             }

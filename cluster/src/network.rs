@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -32,6 +33,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request, Status};
 use watchword_core::codec;
@@ -41,6 +45,7 @@ use watchword_proto::peer_client::PeerClient;
 use crate::runtime::{Instant, NodeId, Snapshot, SnapshotMeta, TypeConfig, Vote};
 use crate::service::REMOVED;
 use crate::snapshot::SnapshotData;
+use crate::storage;
 use crate::transport::Transport;
 
 /// How long connecting and the handshake may take.
@@ -79,6 +84,33 @@ pub(crate) struct Network {
     peers: Arc<Mutex<BTreeMap<(NodeId, Lane), Known>>>,
     /// Whether a member has told this node that it was removed.
     removed: Arc<AtomicBool>,
+    /// Where that is written down, so that it also holds after a restart.
+    marker: Arc<Path>,
+    /// The epoch in which this node joined, or a later one that it has come to.
+    epoch: Arc<AtomicU64>,
+}
+
+/// A handle to what a peer serves.
+pub(crate) type Client = PeerClient<InterceptedService<Channel, EpochStamp>>;
+
+/// Adds this node's epoch to every call.
+#[derive(Clone)]
+pub(crate) struct EpochStamp(Arc<AtomicU64>);
+
+impl Interceptor for EpochStamp {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let epoch = self.0.load(Ordering::Relaxed);
+        request.metadata_mut().insert(EPOCH, MetadataValue::from(epoch));
+        Ok(request)
+    }
+}
+
+/// Name of the epoch in the metadata of a call.
+const EPOCH: &str = "watchword-epoch";
+
+/// The epoch of whoever made a call with this metadata.
+pub(crate) fn epoch_of(metadata: &MetadataMap) -> Option<u64> {
+    metadata.get(EPOCH)?.to_str().ok()?.parse().ok()
 }
 
 /// What a connection is for.
@@ -95,8 +127,19 @@ struct Known {
 
 impl Network {
     /// Connections by `transport`; without one, no peer can be reached.
-    pub(crate) fn new(transport: Option<Transport>) -> Self {
-        Self { transport, peers: Arc::default(), removed: Arc::default() }
+    pub(crate) fn new(transport: Option<Transport>, data_dir: &Path, epoch: u64) -> Self {
+        Self {
+            transport,
+            peers: Arc::default(),
+            removed: Arc::default(),
+            marker: storage::removed_marker(data_dir).into(),
+            epoch: Arc::new(AtomicU64::new(epoch)),
+        }
+    }
+
+    /// This node's epoch, given the one in its state.
+    pub(crate) fn epoch(&self, replicated: u64) -> u64 {
+        self.epoch.fetch_max(replicated, Ordering::Relaxed).max(replicated)
     }
 
     /// Whether a member has told this node that it was removed.
@@ -106,18 +149,28 @@ impl Network {
 
     /// Looks whether a refusal says that this node was removed.
     pub(crate) fn note(&self, status: &Status) {
-        let is_removed = status.code() == Code::PermissionDenied && status.message() == REMOVED;
-        if is_removed && !self.removed.swap(true, Ordering::Relaxed) {
-            tracing::error!("{REMOVED}; empty its data directory to join again");
+        if status.code() == Code::PermissionDenied && status.message() == REMOVED {
+            self.note_removed();
+        }
+    }
+
+    /// Notes, for ever, that this node was removed.
+    pub(crate) fn note_removed(&self) {
+        if self.removed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::error!("{REMOVED}; empty its data directory to join again");
+        if let Err(error) = std::fs::write(&self.marker, REMOVED) {
+            tracing::error!(%error, "that cannot be written down");
         }
     }
 
     /// A handle to what `node` at `address` serves.
-    pub(crate) fn peer(&self, node: NodeId, address: &str) -> Option<PeerClient<Channel>> {
+    pub(crate) fn peer(&self, node: NodeId, address: &str) -> Option<Client> {
         self.client(node, address, Lane::Urgent)
     }
 
-    fn client(&self, node: NodeId, address: &str, lane: Lane) -> Option<PeerClient<Channel>> {
+    fn client(&self, node: NodeId, address: &str, lane: Lane) -> Option<Client> {
         let transport = self.transport.clone()?;
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let known = peers.get(&(node, lane)).filter(|known| known.address == address);
@@ -130,7 +183,7 @@ impl Network {
                 channel
             }
         };
-        let client = PeerClient::new(channel);
+        let client = PeerClient::with_interceptor(channel, EpochStamp(self.epoch.clone()));
         Some(
             client
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -261,7 +314,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    fn client(&self, lane: Lane) -> Result<PeerClient<Channel>, Unreachable<TypeConfig>> {
+    fn client(&self, lane: Lane) -> Result<Client, Unreachable<TypeConfig>> {
         self.network.client(self.target, &self.address, lane).ok_or_else(|| {
             let text = format!("node {} cannot be reached: there is no transport", self.target);
             Unreachable::new(&io::Error::other(text))

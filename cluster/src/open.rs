@@ -210,7 +210,7 @@ impl Cluster {
         let mut state_machine = StateMachine::new(shelf, Arc::clone(&checkpoints));
         bring_up_to_date(&mut state_machine, &log, &medium).await.map_err(failed)?;
         let view = state_machine.view();
-        let network = Network::new(options.transport.clone());
+        let network = Network::new(options.transport.clone(), &options.data_dir, options.epoch);
         let raft = Raft::new(node_id, config, network.clone(), log, state_machine)
             .await
             .map_err(|fatal| OpenError::Raft(fatal.to_string()))?;
@@ -239,6 +239,7 @@ impl Cluster {
                 transport: options.transport,
                 survey: Survey::new(checkpoints),
                 version: options.version,
+                instance: options.instance,
             }),
         };
         // Nobody leads whose clock is not known to be right.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy};
@@ -42,6 +43,10 @@ pub struct Options {
     pub settle: Duration,
     /// Time between two comparisons of the members' states.
     pub checkpoint: Duration,
+    /// The epoch in which this node joined the cluster.
+    pub epoch: u64,
+    /// Different for every run of every node, so that two that run as the same node are told apart.
+    pub instance: u64,
     /// The release, as other members show it.
     pub version: &'static str,
 }
@@ -62,9 +67,17 @@ impl Options {
             transport: None,
             settle: Duration::from_secs(2),
             checkpoint: Duration::from_secs(60),
+            epoch: 0,
+            instance: next_instance(),
             version: env!("CARGO_PKG_VERSION"),
         }
     }
+}
+
+/// Different within this process; a caller with random numbers gives better ones.
+fn next_instance() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl fmt::Debug for Options {

@@ -427,6 +427,9 @@ impl Cluster {
     ) -> Vec<Result<Proposed, ProposeError>> {
         let count = entries.len();
         let refuse_all = |error: ProposeError| vec![Err(error); count];
+        if let Err(error) = self.check_running() {
+            return refuse_all(error);
+        }
         // The sender's clock decides nothing.
         let stamped = entries.into_iter().map(|logged| self.stamp(logged.entry().command.clone()));
         let stamped: Vec<_> = match stamped.collect() {

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use openraft::raft::{AppendEntriesRequest, SnapshotResponse, TransferLeaderRequest, VoteRequest};
-use tonic::{Extensions, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 use watchword_proto::Frame;
 use watchword_proto::peer_server::Peer;
 
 use crate::Cluster;
-use crate::network::{frame, open};
+use crate::network::{self, frame, open};
 use crate::runtime::{NodeId, Snapshot, SnapshotMeta, TypeConfig, Vote};
 use crate::snapshot::SnapshotData;
 use crate::transport::Caller;
@@ -29,12 +29,22 @@ pub(crate) const REMOVED: &str = "this node was removed from the cluster";
 
 impl PeerService {
     /// The member that calls.
-    fn member(&self, extensions: &Extensions) -> Result<NodeId, Status> {
-        match extensions.get::<Caller>() {
-            Some(&Caller::Node(node)) if self.0.state().nodes().is_removed(node) => {
-                Err(Status::permission_denied(REMOVED))
+    fn member<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        match request.extensions().get::<Caller>() {
+            Some(&Caller::Node(node)) => {
+                let state = self.0.state();
+                let epoch = self.0.inner.network.epoch(state.nodes().epoch());
+                match network::epoch_of(request.metadata()) {
+                    Some(theirs) if theirs > epoch => {
+                        // The cluster went on without this node.
+                        self.0.inner.network.note_removed();
+                        Err(Status::unavailable(REMOVED))
+                    }
+                    Some(theirs) if theirs == epoch && !state.nodes().is_removed(node) => Ok(node),
+                    Some(_) => Err(Status::permission_denied(REMOVED)),
+                    None => Err(Status::invalid_argument("the epoch is missing")),
+                }
             }
-            Some(&Caller::Node(node)) => Ok(node),
             Some(Caller::Token(_)) | None => Err(Status::permission_denied("for members only")),
         }
     }
@@ -52,7 +62,7 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<Frame>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let node = self.member(request.extensions())?;
+        let node = self.member(&request)?;
         // A stream gives errors for ever after its first one: it must end there.
         let contact = self.0.inner.contact.clone();
         let requests = request.into_inner().scan((), move |(), next| {
@@ -69,7 +79,7 @@ impl Peer for PeerService {
     }
 
     async fn append_one(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        let node = self.member(request.extensions())?;
+        let node = self.member(&request)?;
         let request = open::<AppendEntriesRequest<TypeConfig>>(request.get_ref())?;
         self.0.inner.contact.note(node);
         let answer = self.0.inner.raft.append_entries(request).await.map_err(stopped)?;
@@ -77,21 +87,21 @@ impl Peer for PeerService {
     }
 
     async fn vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        self.member(request.extensions())?;
+        self.member(&request)?;
         let request = open::<VoteRequest<TypeConfig>>(request.get_ref())?;
         let answer = self.0.inner.raft.vote(request).await.map_err(stopped)?;
         frame(&answer).map(Response::new)
     }
 
     async fn pre_vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        self.member(request.extensions())?;
+        self.member(&request)?;
         let request = open::<VoteRequest<TypeConfig>>(request.get_ref())?;
         let answer = self.0.inner.raft.pre_vote(request).await.map_err(stopped)?;
         frame(&answer).map(Response::new)
     }
 
     async fn transfer_leader(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        self.member(request.extensions())?;
+        self.member(&request)?;
         let request = open::<TransferLeaderRequest<TypeConfig>>(request.get_ref())?;
         let answer = self.0.inner.raft.handle_transfer_leader(request).await.map_err(stopped)?;
         frame(&answer).map(Response::new)
@@ -101,7 +111,7 @@ impl Peer for PeerService {
         &self,
         request: Request<Streaming<Frame>>,
     ) -> Result<Response<Frame>, Status> {
-        self.member(request.extensions())?;
+        self.member(&request)?;
         let mut pieces = request.into_inner();
         let first = pieces.message().await?;
         let first = first.ok_or_else(|| Status::invalid_argument("the description is missing"))?;
@@ -127,18 +137,18 @@ impl Peer for PeerService {
     }
 
     async fn propose(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        self.member(request.extensions())?;
+        self.member(&request)?;
         let entries = open(request.get_ref())?;
         frame(&self.0.propose_forwarded(entries).await).map(Response::new)
     }
 
     async fn read_index(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        self.member(request.extensions())?;
+        self.member(&request)?;
         frame(&self.0.read_index().await).map(Response::new)
     }
 
     async fn survey(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        self.member(request.extensions())?;
+        self.member(&request)?;
         frame(&self.0.report()).map(Response::new)
     }
 }

@@ -117,8 +117,7 @@ impl Cluster {
             id,
             address: membership.get_node(&id).map(|node| node.addr.clone()).unwrap_or_default(),
         };
-        let removed = || self.inner.network.is_removed().then_some(REMOVED);
-        let fault = self.fault().or_else(removed).map(str::to_owned);
+        let fault = self.fault().map(str::to_owned);
         let stopped = fault.is_some() || metrics.running_state.is_err();
         Status {
             node_id: self.inner.node_id,
@@ -155,9 +154,10 @@ impl Cluster {
         }
     }
 
-    /// Why the store accepts nothing any more.
+    /// Why this node may do nothing any more: its store failed, or it was removed.
     pub(crate) fn fault(&self) -> Option<&str> {
-        self.inner.medium.progress().fault()
+        let removed = || self.inner.network.is_removed().then_some(REMOVED);
+        self.inner.medium.progress().fault().or_else(removed)
     }
 }
 

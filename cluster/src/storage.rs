@@ -56,6 +56,7 @@ const UNFINISHED: &str = "raft.new";
 const LOCK: &str = "raft.lock";
 const DATABASE: &str = "sled";
 const SIDECAR: &str = "sidecar";
+const REMOVED: &str = "removed";
 
 /// Why a store cannot be created or opened.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +78,9 @@ pub enum OpenError {
         /// Who asked.
         expected: NodeId,
     },
+    /// The node was told so by a member.
+    #[error("this node was removed from the cluster; empty its data directory to join again")]
+    Removed,
     /// A record is not what was written.
     #[error(
         "the store is damaged: {record}: {detail}; this node must not run on it, rebuild it from \
@@ -126,6 +130,11 @@ pub enum OpenError {
     /// The timing contradicts itself.
     #[error("the replication's timing is unusable: {0}")]
     Timing(String),
+}
+
+/// The file that says that this node was removed from its cluster.
+pub(crate) fn removed_marker(data_dir: &Path) -> PathBuf {
+    data_dir.join(STORE).join(REMOVED)
 }
 
 /// Whose store it is.
@@ -215,6 +224,9 @@ pub(crate) fn open(
         return Err(OpenError::Missing(dir));
     }
     let lock = lock(data_dir)?;
+    if removed_marker(data_dir).try_exists().map_err(failed)? {
+        return Err(OpenError::Removed);
+    }
     // sled would quietly make a new database where it finds none.
     let file = dir.join(DATABASE).join("db");
     if !file.try_exists().map_err(failed)? {

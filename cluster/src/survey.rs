@@ -7,7 +7,7 @@
 //! Whoever is alone with what it holds takes itself out of service.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,7 +43,10 @@ type Digest = [u8; 32];
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     version: String,
+    instance: u64,
     role: Role,
+    /// Whether it would lead.
+    stands: bool,
     term: u64,
     applied: u64,
     clock: Timestamp,
@@ -76,6 +79,8 @@ pub(crate) struct Survey {
     checkpoints: Arc<Checkpoints>,
     /// Milliseconds by which this node's clock is ahead of the voters' median.
     clock_error_ms: AtomicI64,
+    /// Whether another process answered for this node.
+    has_twin: AtomicBool,
     /// Index of the latest checkpoint at which all voters that answer hold the same state.
     equal_at: AtomicU64,
     /// Index of the first checkpoint at which a member was found to differ; zero for none.
@@ -118,6 +123,7 @@ impl Survey {
             heard: Mutex::default(),
             checkpoints,
             clock_error_ms: AtomicI64::new(UNKNOWN),
+            has_twin: AtomicBool::new(false),
             equal_at: AtomicU64::new(0),
             differs_at: AtomicU64::new(0),
             is_alone_at: AtomicU64::new(0),
@@ -158,6 +164,12 @@ impl Survey {
                 silence: at.elapsed(),
             };
         heard.iter().map(peer).collect()
+    }
+
+    /// Whether `id` was heard of lately and would lead.
+    pub(crate) fn stands(&self, id: NodeId) -> bool {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.get(&id).is_some_and(|(at, _, report)| report.stands && at.elapsed() < FRESH)
     }
 
     fn note(&self, id: NodeId, offset_ms: i64, report: Report) {
@@ -234,22 +246,16 @@ pub(crate) async fn keep(cluster: Cluster) {
         }
         let membership = metrics.membership_config.membership();
         let me = cluster.inner.node_id;
-        let members: Vec<_> =
-            membership.nodes().map(|(&id, node)| (id, node.addr.clone())).collect();
-        let others = members.into_iter().filter(|(id, _)| *id != me);
-        let mut asked: FuturesUnordered<_> =
-            others.map(|(id, address)| ask(&cluster, id, address)).collect();
+        // This node's own address, too: perhaps somebody else answers there.
+        let asked: FuturesUnordered<_> =
+            membership.nodes().map(|(&id, node)| ask(&cluster, id, node.addr.clone())).collect();
+        asked.collect::<Vec<()>>().await;
         let (mine, other_voters): (Vec<_>, Vec<_>) =
             membership.voter_ids().partition(|&id| id == me);
-        loop {
-            // Nobody waits for the slowest: that may be one that is dead.
-            if cluster.inner.survey.conclude(&other_voters, !mine.is_empty()) {
-                is_known = true;
-                cluster.note_fitness();
-            }
-            if asked.next().await.is_none() {
-                break;
-            }
+        // Only after all were asked: one of them may know that this node was removed.
+        if cluster.inner.survey.conclude(&other_voters, !mine.is_empty()) {
+            is_known = true;
+            cluster.note_fitness();
         }
         TypeConfig::sleep(if is_known { PERIOD } else { FIRST_PERIOD }).await;
     }
@@ -268,6 +274,14 @@ async fn ask(cluster: &Cluster, id: NodeId, address: String) {
         Err(status) => return cluster.inner.network.note(&status),
     };
     let Ok(report) = network::open::<Report>(answer.get_ref()) else { return };
+    if id == cluster.inner.node_id {
+        if report.instance != cluster.inner.instance
+            && !cluster.inner.survey.has_twin.swap(true, Ordering::Relaxed)
+        {
+            tracing::error!(address, "another process runs as this node");
+        }
+        return;
+    }
     let ms = |time: Timestamp| i64::try_from(time.0).unwrap_or(i64::MAX);
     // As if it had looked at its clock half way.
     let offset = ms(report.clock).saturating_sub(i64::midpoint(ms(asked), ms(answered)));
@@ -280,6 +294,8 @@ impl Cluster {
         let status = self.status();
         Report {
             version: self.inner.version.to_owned(),
+            instance: self.inner.instance,
+            stands: status.unready().is_none(),
             role: status.role,
             term: status.term,
             applied: status.applied.unwrap_or(0),
@@ -288,13 +304,19 @@ impl Cluster {
         }
     }
 
-    /// Why nothing may be decided by this node's clock or on its state, if so.
+    /// Why this node must not decide anything, if so.
     pub fn unfit(&self) -> Option<String> {
         let survey = &self.inner.survey;
+        if let Some(fault) = self.fault() {
+            return Some(fault.to_owned());
+        }
         if let Some(index) = survey.is_alone_at() {
             return Some(format!(
                 "its state differs from the other nodes' since entry {index}; rebuild it"
             ));
+        }
+        if survey.has_twin.load(Ordering::Relaxed) {
+            return Some("another process runs as this node; stop one of them".to_owned());
         }
         let limit = self.state().settings().clock_error_seconds_max();
         let error_ms = survey.clock_error_ms()?;
@@ -308,7 +330,8 @@ impl Cluster {
     /// Stands for election or not, as its fitness demands.
     pub(crate) fn note_fitness(&self) {
         let is_drained = self.inner.drained.load(Ordering::Relaxed);
-        self.inner.raft.runtime_config().elect(!is_drained && self.unfit().is_none());
+        let stands = !is_drained && self.unfit().is_none() && self.fault().is_none();
+        self.inner.raft.runtime_config().elect(stands);
     }
 }
 
@@ -328,6 +351,8 @@ mod tests {
     fn report(digest: u8) -> Report {
         Report {
             version: String::new(),
+            instance: 1,
+            stands: true,
             role: Role::Follower,
             term: 1,
             applied: 9,

@@ -34,6 +34,7 @@ pub mod name;
 pub mod node;
 /// What is required of this user at this client.
 pub mod policy;
+mod restore;
 /// Secrets that only ever appear sealed.
 pub mod sealed;
 /// The table of replicated settings.

@@ -19,6 +19,9 @@ pub type NodeId = u64;
 /// The id of the node that founds a cluster.
 pub const FOUNDER: NodeId = 1;
 
+/// The priority of a node for which none was set.
+pub const PRIORITY_DEFAULT: u8 = 100;
+
 /// What certifies the cluster's nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Authority {
@@ -58,6 +61,8 @@ pub struct Node {
     pub public_key: Arc<[u8]>,
     /// False for a node that only follows.
     pub votes: bool,
+    /// Who leads if several can: the highest.
+    pub priority: u8,
     /// When it was admitted.
     pub admitted: Timestamp,
     /// When it was removed. It must never decide anything again.
@@ -67,12 +72,19 @@ pub struct Node {
 /// The nodes, the tokens, and the authority.
 #[derive(Clone, Default)]
 pub struct Nodes {
+    pub(crate) epoch: u64,
     pub(crate) authority: Option<Arc<Authority>>,
     pub(crate) nodes: OrdMap<NodeId, Arc<Node>>,
     pub(crate) tokens: OrdMap<TokenId, JoinToken>,
 }
 
 impl Nodes {
+    /// How often the cluster went on without a majority that was lost. Whoever is of an earlier epoch
+    /// must not decide anything.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// The authority, once the cluster is founded.
     pub fn authority(&self) -> Option<&Arc<Authority>> {
         self.authority.as_ref()
@@ -111,6 +123,7 @@ impl Nodes {
 
     pub(crate) fn to_parts(&self) -> NodesParts {
         NodesParts {
+            epoch: self.epoch,
             authority: self.authority.clone(),
             nodes: self.nodes.iter().map(|(&id, node)| (id, node.clone())).collect(),
             tokens: self.tokens.iter().map(|(&id, token)| (id, token.clone())).collect(),
@@ -119,6 +132,7 @@ impl Nodes {
 
     pub(crate) fn from_parts(parts: NodesParts) -> Self {
         Self {
+            epoch: parts.epoch,
             authority: parts.authority,
             nodes: parts.nodes.into_iter().collect(),
             tokens: parts.tokens.into_iter().collect(),
@@ -129,6 +143,7 @@ impl Nodes {
 /// [`Nodes`] in a snapshot.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct NodesParts {
+    epoch: u64,
     authority: Option<Arc<Authority>>,
     nodes: Vec<(NodeId, Arc<Node>)>,
     tokens: Vec<(TokenId, JoinToken)>,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use watchword_cluster::{Caller, TransferError, node_name};
-use watchword_core::command::{Admit, Found};
+use watchword_core::command::{Admit, Found, NodeChange};
 use watchword_core::id::{ClusterId, TokenId};
 use watchword_core::node::{Authority, NodeId};
 use watchword_core::{Applied, Command, Refusal};
@@ -23,6 +23,8 @@ pub struct MemberView {
     pub address: String,
     /// `leader`, `voter`, `learner`, `joining` or `leaving`.
     pub role: String,
+    /// Who leads if several can: the highest.
+    pub priority: u8,
     /// Its term.
     pub term: Option<u64>,
     /// Entries of the asked node's log that are not in its state yet.
@@ -93,6 +95,8 @@ pub struct Admitted {
     pub authority: Arc<Authority>,
     /// Its certificate, DER.
     pub certificate: Vec<u8>,
+    /// The cluster's epoch.
+    pub epoch: u64,
     /// The cluster's data key.
     pub data_key: zeroize::Zeroizing<Vec<u8>>,
 }
@@ -101,6 +105,16 @@ impl std::fmt::Debug for Admitted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Admitted").field("node", &self.node).finish_non_exhaustive()
     }
+}
+
+/// What to change about a node; what is left out stays.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberEdit {
+    /// Where its peers reach it.
+    pub address: Option<String>,
+    /// Who leads if several can: the highest.
+    pub priority: Option<u8>,
 }
 
 /// Who leads.
@@ -147,6 +161,7 @@ impl Admin {
                 node: id,
                 address: node.address.to_string(),
                 role: role.to_owned(),
+                priority: node.priority,
                 term: None,
                 lag: None,
                 version: None,
@@ -248,7 +263,8 @@ impl Admin {
         let name = node_name(authority.0.cluster, node);
         let certificate = authority.1.certify(&name, &public_key, now)?.to_vec();
         let data_key = zeroize::Zeroizing::new(self.keys.export().to_vec());
-        Ok(Admitted { node, authority: authority.0, certificate, data_key })
+        let epoch = self.cluster.state().nodes().epoch();
+        Ok(Admitted { node, authority: authority.0, certificate, epoch, data_key })
     }
 
     /// The authority as the state holds it, and able to sign.
@@ -281,6 +297,20 @@ impl Admin {
     /// When it is unknown or the last voter.
     pub async fn remove_node(&self, node: NodeId) -> Result<(), AdminError> {
         self.propose(Command::RemoveNode { node }).await
+    }
+
+    /// Changes where a node is reached, or how much it is preferred as the leader.
+    ///
+    /// # Errors
+    /// When it is unknown, was removed, or another is at that address.
+    pub async fn edit_node(&self, node: NodeId, edit: MemberEdit) -> Result<(), AdminError> {
+        let change = NodeChange { address: edit.address.map(Into::into), priority: edit.priority };
+        self.propose(Command::EditNode { node, change }).await
+    }
+
+    /// Where a node's peers reach it, as far as this node knows.
+    pub fn recorded_address(&self, node: NodeId) -> Option<String> {
+        self.cluster.state().nodes().get(node).map(|node| node.address.to_string())
     }
 
     /// Hands leadership to `heir`, or to the voter that is furthest.

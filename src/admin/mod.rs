@@ -21,7 +21,9 @@ pub use client::{ClientEdit, ClientSpec, ClientView};
 pub use device::{DeviceKind, DeviceSpec, DeviceView, Enrolled, ResyncSpec};
 pub(crate) use device::{parse_key, percent_encoded};
 pub use import::{BATCH_ROWS_MAX, ImportRow, RowError, RowOutcome, read_rows};
-pub use member::{Admitted, JoinSpec, LeaderView, MemberView, NewToken, TokenSpec, TokenView};
+pub use member::{
+    Admitted, JoinSpec, LeaderView, MemberEdit, MemberView, NewToken, TokenSpec, TokenView,
+};
 pub use setting::{SettingView, SettingsChangeView, SettingsEdit, SettingsView};
 pub use status::StatusView;
 pub use test_login::{TestLogin, TestReport};

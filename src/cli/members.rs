@@ -9,7 +9,7 @@ use super::output::{Format, FormatArgs, print_line, table};
 use super::serve;
 use super::socket::{Connection, path};
 use super::{Done, Failure, NodeArgs, node_runtime};
-use crate::admin::{LeaderView, MemberView, NewToken, TokenSpec, TokenView};
+use crate::admin::{LeaderView, MemberEdit, MemberView, NewToken, TokenSpec, TokenView};
 use crate::config::Config;
 use crate::join;
 use crate::keys::read_private;
@@ -17,15 +17,48 @@ use crate::logging;
 use crate::pki::Token;
 
 #[derive(Args)]
-#[command(after_help = "Example:\n  watchword members --format json")]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  watchword members --format json\n  watchword members edit 2 --priority 200"
+)]
 pub(super) struct MembersArgs {
+    #[command(subcommand)]
+    command: Option<MemberCommand>,
     #[command(flatten)]
     node: NodeArgs,
     #[command(flatten)]
     format: FormatArgs,
 }
 
+#[derive(Subcommand)]
+enum MemberCommand {
+    /// Change where a node is reached, or how much it is preferred as the leader
+    Edit(EditArgs),
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  watchword members edit 2 --priority 200\n  \
+                  watchword members edit 3 --address node3.example.org:7400")]
+struct EditArgs {
+    /// The node's id
+    id: u64,
+    /// Where its peers reach it: host and port
+    #[arg(long, required_unless_present = "priority")]
+    address: Option<String>,
+    /// Of the nodes that can lead, the one with the highest priority does; 100 is usual
+    #[arg(long)]
+    priority: Option<u8>,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
 pub(super) fn members(args: &MembersArgs) -> Done {
+    if let Some(MemberCommand::Edit(args)) = &args.command {
+        let edit = MemberEdit { address: args.address.clone(), priority: args.priority };
+        let path = path(&["v1", "members", &args.id.to_string()]);
+        Connection::open(&args.node)?.patch::<_, ()>(&path, &edit)?;
+        return print_line(&format!("node {} is changed", args.id));
+    }
     let members: Vec<MemberView> = Connection::open(&args.node)?.get("/v1/members")?;
     args.format.print(&members, |members| {
         let rows = members.iter().map(|member| {
@@ -34,6 +67,7 @@ pub(super) fn members(args: &MembersArgs) -> Done {
                 member.node.to_string(),
                 member.role.clone(),
                 member.address.clone(),
+                member.priority.to_string(),
                 number(member.term),
                 number(member.lag),
                 member.version.clone().unwrap_or_default(),
@@ -46,6 +80,7 @@ pub(super) fn members(args: &MembersArgs) -> Done {
             "NODE",
             "ROLE",
             "ADDRESS",
+            "PRIORITY",
             "TERM",
             "LAG",
             "VERSION",
@@ -237,6 +272,46 @@ pub(super) fn remove(args: &RemoveArgs) -> Done {
     Connection::open(&args.node)?.delete::<()>(&path)?;
     print_line(&format!("node {} is removed", args.id))
 }
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  watchword replace 3 --yes\n\n\
+                  Removes a node that is lost, or whose disk was wiped, and prints the command that lets \
+                  another take its place, on the same host or a new one.")]
+pub(super) struct ReplaceArgs {
+    /// The id of the node that is replaced
+    id: u64,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+pub(super) fn replace(args: &ReplaceArgs) -> Done {
+    if !args.yes {
+        return Err(Failure::new(format!(
+            "node {} would be removed for ever; say --yes if that is meant",
+            args.id
+        )));
+    }
+    let mut connection = Connection::open(&args.node)?;
+    let members: Vec<MemberView> = connection.get("/v1/members")?;
+    // The token first: a node that is removed can then be replaced, whatever fails.
+    let spec = TokenSpec { seconds: REPLACEMENT_SECONDS, uses: 1 };
+    let token: NewToken = connection.post("/v1/tokens", &spec)?;
+    connection.delete::<()>(&path(&["v1", "members", &args.id.to_string()]))?;
+    let other = members.iter().find(|member| member.node != args.id && member.role == "leader");
+    let other = other.or_else(|| members.iter().find(|member| member.node != args.id));
+    let address = other.map_or("ADDRESS", |member| &*member.address);
+    print_line(&format!(
+        "node {} is removed; until {}, another may take its place, with an empty data directory:\n\n  \
+         watchword join {address} --token {} --config FILE",
+        args.id, token.expires, token.token
+    ))
+}
+
+/// How long the token of a replacement is good for.
+const REPLACEMENT_SECONDS: u64 = 24 * 3600;
 
 fn describe_leader(leader: &LeaderView) -> String {
     leader.leader.map_or("no leader is known".to_owned(), |id| format!("node {id} leads"))

@@ -13,6 +13,7 @@ mod import;
 mod log_dump;
 mod members;
 mod output;
+mod rescue;
 mod serve;
 mod settings;
 mod socket;
@@ -63,6 +64,10 @@ enum Command {
     Drain(members::DrainArgs),
     /// Remove a node from the cluster, for ever
     Remove(members::RemoveArgs),
+    /// Remove a node and let another take its place
+    Replace(members::ReplaceArgs),
+    /// Go on with this node alone when a majority is lost for good
+    Recover(rescue::RecoverArgs),
     /// Users: who logs in
     #[command(subcommand)]
     User(users::UserCommand),
@@ -150,6 +155,8 @@ fn run(command: Command) -> Done {
         Command::Transfer(args) => members::transfer(&args),
         Command::Drain(args) => members::drain(&args),
         Command::Remove(args) => members::remove(&args),
+        Command::Replace(args) => members::replace(&args),
+        Command::Recover(args) => rescue::recover(&args),
         Command::User(command) => users::run(command),
         Command::Device(command) => devices::run(command),
         Command::Client(command) => clients::run(command),

@@ -14,9 +14,9 @@ use tokio::net::UnixListener;
 use super::error::ApiError;
 use crate::admin::{
     Admin, AttemptQuery, AttemptsPage, BlockSpec, BypassSpec, ClientEdit, ClientSpec, ClientView,
-    DeviceSpec, DeviceView, Enrolled, ImportRow, LeaderView, MemberView, NewToken, ResyncSpec,
-    RowOutcome, SettingsChangeView, SettingsEdit, SettingsView, StatusView, TestLogin, TestReport,
-    TokenSpec, TokenView, UserEdit, UserSpec, UserView, UsersPage,
+    DeviceSpec, DeviceView, Enrolled, ImportRow, LeaderView, MemberEdit, MemberView, NewToken,
+    ResyncSpec, RowOutcome, SettingsChangeView, SettingsEdit, SettingsView, StatusView, TestLogin,
+    TestReport, TokenSpec, TokenView, UserEdit, UserSpec, UserView, UsersPage,
 };
 
 /// Largest request body, in bytes: a batch of imported rows.
@@ -48,7 +48,7 @@ pub fn router(admin: Admin) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/members", get(members))
-        .route("/v1/members/{id}", delete(remove_node))
+        .route("/v1/members/{id}", delete(remove_node).patch(edit_node))
         .route("/v1/tokens", get(tokens).post(create_token))
         .route("/v1/tokens/{id}", delete(revoke_token))
         .route("/v1/transfer", post(transfer))
@@ -89,6 +89,14 @@ async fn members(State(admin): State<Admin>) -> Answer<Vec<MemberView>> {
 
 async fn remove_node(State(admin): State<Admin>, Path(id): Path<u64>) -> Answer<()> {
     Ok(Json(admin.remove_node(id).await?))
+}
+
+async fn edit_node(
+    State(admin): State<Admin>,
+    Path(id): Path<u64>,
+    Json(edit): Json<MemberEdit>,
+) -> Answer<()> {
+    Ok(Json(admin.edit_node(id, edit).await?))
 }
 
 async fn tokens(State(admin): State<Admin>) -> Answer<Vec<TokenView>> {

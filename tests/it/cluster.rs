@@ -6,7 +6,7 @@ use crate::harness::{Directory, Nas, Node, Process, Question, SECRET, code_of, g
 use crate::radius_login::KEY;
 
 /// Adds a client that has checked the password, and alice.
-fn with_alice(nodes: [Node; 3]) -> [Node; 3] {
+pub(crate) fn with_alice(nodes: [Node; 3]) -> [Node; 3] {
     nodes[0].add_client("vpn", "127.0.0.1", &["--first-factor", "none"]);
     nodes[0].import(&format!("username,hotp_key\nalice,{}\n", KEY.0));
     nodes

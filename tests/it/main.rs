@@ -25,6 +25,7 @@ mod durability;
 mod health;
 mod import;
 mod lockout;
+mod membership;
 mod pam;
 mod privacy;
 mod radius_login;

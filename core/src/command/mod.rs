@@ -21,7 +21,7 @@ pub use client::{ClientFields, PutClient, RadiusFields};
 pub use device::{NewDevice, NewOath};
 pub use feature::FEATURE_LEVEL;
 pub(crate) use feature::FIRST_FEATURE_LEVEL;
-pub use node::{Admit, Found};
+pub use node::{Admit, Found, NodeChange};
 pub use user::{NewUser, UserChange};
 
 use crate::attempt::Verdict;
@@ -160,6 +160,19 @@ pub enum Command {
     /// Marks a node as removed, for ever.
     RemoveNode {
         /// Which.
+        node: NodeId,
+    },
+    /// Changes what an administrator may edit of a node.
+    EditNode {
+        /// Which.
+        node: NodeId,
+        /// What.
+        change: NodeChange,
+    },
+    /// Goes on with one node alone after a majority was lost: all others are removed, and a new
+    /// epoch begins. Never proposed, only written by `recover` into the store of that node.
+    Recover {
+        /// Which stays.
         node: NodeId,
     },
     /// Changes nothing: after it, every node takes the digest of its state.
@@ -393,6 +406,8 @@ impl Command {
             | Self::RevokeToken { .. }
             | Self::AdmitNode(_)
             | Self::RemoveNode { .. }
+            | Self::EditNode { .. }
+            | Self::Recover { .. }
             | Self::Checkpoint => 1,
         }
     }
@@ -437,6 +452,11 @@ impl Command {
                 return node::admit(state, at, admit).unwrap_or_else(Applied::Refused);
             }
             Self::RemoveNode { node } => node::remove(state, at, *node),
+            Self::EditNode { node, change } => node::edit(state, *node, change),
+            Self::Recover { node } => {
+                node::recover(state, at, *node);
+                Ok(())
+            }
             Self::Checkpoint => Ok(()),
         };
         done.map_or_else(Applied::Refused, |()| Applied::Done)

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Applied, Countable, Moment, Refusal, Text, check_count, check_text};
 use crate::id::TokenId;
 use crate::limits::{KEY_BYTES_MAX, NODES_MAX, SEALED_BYTES_MAX, TOKEN_MS_MAX, TOKENS_MAX};
-use crate::node::{Authority, FOUNDER, JoinToken, Node, NodeId};
+use crate::node::{Authority, FOUNDER, JoinToken, Node, NodeId, PRIORITY_DEFAULT};
 use crate::state::State;
 
 /// What the founder of a cluster writes first.
@@ -34,6 +34,15 @@ pub struct Admit {
     pub votes: bool,
 }
 
+/// What changes about a node; what is left out stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeChange {
+    /// Where its peers reach it.
+    pub address: Option<Arc<str>>,
+    /// Who leads if several can: the highest.
+    pub priority: Option<u8>,
+}
+
 pub(super) fn found(state: &mut State, at: Moment, found: &Found) -> Result<(), Refusal> {
     if state.nodes.authority.is_some() {
         return Err(Refusal::FoundedAlready);
@@ -49,6 +58,7 @@ pub(super) fn found(state: &mut State, at: Moment, found: &Found) -> Result<(), 
         address: found.address.clone(),
         public_key: found.public_key.clone(),
         votes: true,
+        priority: PRIORITY_DEFAULT,
         admitted: at.now,
         removed: None,
     };
@@ -92,7 +102,6 @@ pub(super) fn revoke_token(state: &mut State, id: TokenId) -> Result<(), Refusal
 pub(super) fn admit(state: &mut State, at: Moment, admit: &Admit) -> Result<Applied, Refusal> {
     let token = state.nodes.tokens.get(&admit.token).ok_or(Refusal::TokenUnknown)?.clone();
     check_key(&admit.public_key)?;
-    check_text(&admit.address, true, Text::Address)?;
     if token.expires <= at.now {
         return Err(Refusal::TokenExpired);
     }
@@ -103,13 +112,7 @@ pub(super) fn admit(state: &mut State, at: Moment, admit: &Admit) -> Result<Appl
             None => Ok(Applied::Admitted(id)),
         };
     }
-    let taken = state
-        .nodes
-        .iter()
-        .find(|(_, node)| node.removed.is_none() && node.address == admit.address);
-    if let Some((id, _)) = taken {
-        return Err(Refusal::NodeAddressTaken { address: admit.address.clone(), node: id });
-    }
+    check_address(state, None, &admit.address)?;
     if token.uses_left == 0 {
         return Err(Refusal::TokenUsed);
     }
@@ -120,6 +123,7 @@ pub(super) fn admit(state: &mut State, at: Moment, admit: &Admit) -> Result<Appl
         address: admit.address.clone(),
         public_key: admit.public_key.clone(),
         votes: admit.votes,
+        priority: PRIORITY_DEFAULT,
         admitted: at.now,
         removed: None,
     };
@@ -127,6 +131,48 @@ pub(super) fn admit(state: &mut State, at: Moment, admit: &Admit) -> Result<Appl
     let uses_left = token.uses_left - 1;
     state.nodes.tokens.insert(admit.token, JoinToken { uses_left, ..token });
     Ok(Applied::Admitted(id))
+}
+
+pub(super) fn edit(state: &mut State, id: NodeId, change: &NodeChange) -> Result<(), Refusal> {
+    if let Some(address) = &change.address {
+        check_address(state, Some(id), address)?;
+    }
+    let node = state.nodes.nodes.get_mut(&id).map(Arc::make_mut).ok_or(Refusal::NodeUnknown(id))?;
+    if node.removed.is_some() {
+        return Err(Refusal::NodeRemoved(id));
+    }
+    if let Some(address) = &change.address {
+        node.address = address.clone();
+    }
+    node.priority = change.priority.unwrap_or(node.priority);
+    Ok(())
+}
+
+pub(super) fn recover(state: &mut State, at: Moment, id: NodeId) {
+    let others: Vec<_> = state.nodes.iter().map(|(other, _)| other).collect();
+    for other in others.into_iter().filter(|&other| other != id) {
+        if let Some(node) = state.nodes.nodes.get_mut(&other).map(Arc::make_mut) {
+            node.removed.get_or_insert(at.now);
+        }
+    }
+    // It may have been a follower only, or on its way out; nobody else is left.
+    if let Some(node) = state.nodes.nodes.get_mut(&id).map(Arc::make_mut) {
+        node.votes = true;
+        node.removed = None;
+    }
+    state.nodes.epoch += 1;
+}
+
+/// Checks that no other node is at `address`.
+fn check_address(state: &State, me: Option<NodeId>, address: &Arc<str>) -> Result<(), Refusal> {
+    check_text(address, true, Text::Address)?;
+    let is_there = |(id, node): &(NodeId, &Node)| {
+        Some(*id) != me && node.removed.is_none() && node.address == *address
+    };
+    match state.nodes.iter().find(is_there) {
+        None => Ok(()),
+        Some((node, _)) => Err(Refusal::NodeAddressTaken { address: address.clone(), node }),
+    }
 }
 
 pub(super) fn remove(state: &mut State, at: Moment, id: NodeId) -> Result<(), Refusal> {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use watchword_core::attempt::{Acceptance, Asker, Reason, Verdict};
 use watchword_core::client::{FirstFactor, RadiusHabits};
-use watchword_core::command::{Decision, Finding, FirstProof, Proof, UserChange};
+use watchword_core::command::{Decision, Finding, FirstProof, NodeChange, Proof, UserChange};
 use watchword_core::limits::ENTRY_BYTES_MAX;
 use watchword_core::name::UserName;
 use watchword_core::sealed::Sealed;
@@ -30,6 +30,8 @@ fn commands() -> Vec<(&'static str, Command)> {
     answer.client_revision = 4;
     answer.challenge = Some(challenge(9, START + 60_000));
     let put = || put_client(7, "vpn", "2001:db8::/32", policy(FirstFactor::Local, false));
+    let change = NodeChange { address: Some("b:7401".into()), priority: Some(200) };
+    let edit_node = Command::EditNode { node: 1, change };
     vec![
         ("add_user", new_user(1, "alice", vec![hotp_device(1), totp_device(2)])),
         (
@@ -99,6 +101,8 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("admit_node", admit(1, 2, "node2.example.org:7400")),
         ("revoke_token", Command::RevokeToken { token: token_id(9) }),
         ("remove_node", Command::RemoveNode { node: 2 }),
+        ("edit_node", edit_node),
+        ("recover", Command::Recover { node: 1 }),
         ("checkpoint", Command::Checkpoint),
     ]
 }
@@ -127,6 +131,8 @@ fn is_sampled(command: &Command) -> bool {
         | Command::RevokeToken { .. }
         | Command::AdmitNode(_)
         | Command::RemoveNode { .. }
+        | Command::EditNode { .. }
+        | Command::Recover { .. }
         | Command::Checkpoint => true,
     }
 }

@@ -1,6 +1,6 @@
 //! Who is admitted to the cluster, and who never is again.
 
-use watchword_core::command::Countable;
+use watchword_core::command::{Countable, NodeChange};
 use watchword_core::id::TokenId;
 use watchword_core::node::FOUNDER;
 use watchword_core::{Applied, Command, Refusal};
@@ -110,4 +110,40 @@ fn only_a_token_that_lapsed_makes_room_for_another() {
     assert!(
         replica.state.nodes().token_of(&[0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).is_none()
     );
+}
+
+#[test]
+fn a_node_gets_another_address_and_priority() {
+    let mut replica = founded();
+    replica.apply(create_token(1, 1));
+    replica.apply(admit(1, 2, "b:7400"));
+    let edit = |node, address: Option<&str>, priority| Command::EditNode {
+        node,
+        change: NodeChange { address: address.map(Into::into), priority },
+    };
+    assert_eq!(replica.apply(edit(2, Some("b:7401"), Some(200))), Applied::Done);
+    let node = replica.state.nodes().get(2).expect("there");
+    assert_eq!((&*node.address, node.priority), ("b:7401", 200));
+    // Its own address is not taken; another's is.
+    assert_eq!(replica.apply(edit(2, Some("b:7401"), None)), Applied::Done);
+    let taken = Refusal::NodeAddressTaken { address: "b:7401".into(), node: 2 };
+    refuses(&mut replica, edit(FOUNDER, Some("b:7401"), None), taken);
+    refuses(&mut replica, edit(9, None, None), Refusal::NodeUnknown(9));
+    replica.apply(Command::RemoveNode { node: 2 });
+    refuses(&mut replica, edit(2, None, Some(1)), Refusal::NodeRemoved(2));
+}
+
+#[test]
+fn a_recovery_removes_everybody_else_and_begins_an_epoch() {
+    let mut replica = founded();
+    replica.apply(create_token(1, 2));
+    replica.apply(admit(1, 2, "b:7400"));
+    replica.apply(admit(1, 3, "c:7400"));
+    assert_eq!(replica.apply(Command::Recover { node: 2 }), Applied::Done);
+    let nodes = replica.state.nodes();
+    assert_eq!(nodes.epoch(), 1);
+    assert!(nodes.is_removed(FOUNDER) && nodes.is_removed(3) && !nodes.is_removed(2));
+    refuses(&mut replica, Command::RemoveNode { node: 2 }, Refusal::LastVoter(2));
+    replica.apply(create_token(2, 1));
+    assert_eq!(replica.apply(admit(2, 4, "d:7400")), Applied::Admitted(4), "ids are not reused");
 }

@@ -77,6 +77,33 @@ impl Directory {
         directory
     }
 
+    /// Leaves its file alone: what a new disk holds.
+    pub(crate) fn wipe(&self) {
+        fs::remove_dir_all(self.path("data")).expect("removed");
+        fs::remove_file(self.path("data.key")).expect("removed");
+    }
+
+    /// Gives it another address for peers, and tells which.
+    pub(crate) fn move_peers(&self) -> String {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let address = free.expect("a port").to_string();
+        let text = fs::read_to_string(self.config()).expect("its file");
+        self.write_file("watchword.toml", &text.replacen(&self.peers(), &address, 1));
+        address
+    }
+
+    /// Asks the node for its status until that `holds`.
+    pub(crate) fn wait_for_status(&self, what: &str, holds: impl Fn(&Value) -> bool) {
+        let begun = Instant::now();
+        loop {
+            let status = self.cli(&["status", "--format", "json"]).json();
+            if holds(&status) {
+                return;
+            }
+            assert!(begun.elapsed() < DEADLINE, "{what}: {status}");
+        }
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -211,14 +238,7 @@ impl Node {
 
     /// Asks the node for its status until that `holds`.
     pub(crate) fn wait_for_status(&self, what: &str, holds: impl Fn(&Value) -> bool) {
-        let begun = Instant::now();
-        loop {
-            let status = self.cli(&["status", "--format", "json"]).json();
-            if holds(&status) {
-                return;
-            }
-            assert!(begun.elapsed() < DEADLINE, "{what}: {status}\n{}", self.process);
-        }
+        self.directory.wait_for_status(what, holds);
     }
 
     /// Runs a command for this node.
