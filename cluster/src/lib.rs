@@ -15,7 +15,7 @@
 //! * `log_store`: the log as openraft sees it
 //! * `medium`: what both are kept on: `disk`, or `memory` for simulations
 //! * `disk`: the thread that owns the store, and group commit
-//! * `storage`: the store: the only file that names sled
+//! * `storage`: the store on sled
 //! * `sidecar`: how far the store must at least have got
 //! * `block`, `logged`, `record`: layouts
 //! * `transport`, `reception`: connections to peers, and from them: who is at the other end

@@ -10,6 +10,7 @@ mod clients;
 mod demo;
 mod devices;
 mod import;
+mod input;
 mod log_dump;
 mod members;
 mod output;

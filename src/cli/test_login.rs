@@ -1,9 +1,8 @@
 //! `test`: one login from the administrator's desk, as the predecessor's Test button.
 
-use std::io::IsTerminal;
-
 use clap::Args;
 
+use super::input::ask;
 use super::output::print_line;
 use super::socket::Connection;
 use super::{Done, Failure, NodeArgs};
@@ -28,9 +27,10 @@ pub(super) fn run(args: &TestArgs) -> Done {
     let mut prompt = "Password, passcode, or password,passcode: ".to_owned();
     let mut challenge = None;
     loop {
+        let ended = || Failure::new("standard input ended before the login did");
         let login = TestLogin {
             username: args.user.clone(),
-            credential: ask(&prompt)?,
+            credential: ask(&prompt)?.ok_or_else(ended)?,
             challenge,
             client: args.client.clone(),
         };
@@ -47,15 +47,4 @@ pub(super) fn run(args: &TestArgs) -> Done {
             _ => return Err(Failure::new(format!("REJECT: {}", report.detail))),
         }
     }
-}
-
-fn ask(prompt: &str) -> Result<String, Failure> {
-    if std::io::stdin().is_terminal() {
-        return Ok(rpassword::prompt_password(prompt)?);
-    }
-    let mut line = String::new();
-    if std::io::stdin().read_line(&mut line)? == 0 {
-        return Err(Failure::new("standard input ended before the login did"));
-    }
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }

@@ -4,9 +4,10 @@ use clap::{Args, Subcommand};
 use comfy_table::Table;
 
 use super::import::{self, ImportArgs};
+use super::input::ask_new_password;
 use super::output::{FormatArgs, print_line, properties, table};
 use super::socket::{Connection, path};
-use super::{Done, Failure, NodeArgs};
+use super::{Done, NodeArgs};
 use crate::admin::{BlockSpec, BypassSpec, UserEdit, UserSpec, UserView, UsersPage};
 
 #[derive(Subcommand)]
@@ -298,19 +299,4 @@ fn show(user: &UserView) -> Table {
         ("created", user.created.clone()),
         ("devices", devices.join("\n")),
     ])
-}
-
-/// Asks for a password twice, or reads one line when standard input is no terminal.
-fn ask_new_password() -> Result<String, Failure> {
-    use std::io::IsTerminal;
-    if !std::io::stdin().is_terminal() {
-        let mut line = String::new();
-        std::io::stdin().read_line(&mut line)?;
-        return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
-    }
-    let password = rpassword::prompt_password("New password: ")?;
-    if rpassword::prompt_password("Again: ")? != password {
-        return Err(Failure::new("the two passwords differ; nothing was changed"));
-    }
-    Ok(password)
 }

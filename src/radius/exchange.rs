@@ -25,6 +25,7 @@ use zeroize::Zeroizing;
 use super::attribute::AttributeType;
 use super::authenticator::MessageAuthenticator;
 use super::client::{ClientTable, KnownClient};
+use super::drop_cause::DropCause;
 use super::duplicate::{DuplicateCache, InFlight, Limits, Lookup, RequestKey};
 use super::packet::{Code, Packet};
 use super::password;
@@ -117,15 +118,15 @@ impl Exchanges {
         datagram: &[u8],
         source: SocketAddr,
         listener: u16,
-    ) -> Result<Received, &'static str> {
-        let packet = Packet::parse(datagram).map_err(|error| error.name())?;
+    ) -> Result<Received, DropCause> {
+        let packet = Packet::parse(datagram)?;
         let state = self.authenticator.state();
-        let client = self.clients.find(&state, source.ip()).ok_or("unknown_client")?;
+        let client = self.clients.find(&state, source.ip()).ok_or(DropCause::UnknownClient)?;
         let is_signed = check_authentic(&packet, &client)?;
         match packet.code {
             Code::AccessRequest => {}
             Code::StatusServer => return self.answer_status(&packet, &client),
-            _ => return Err("unsupported_code"),
+            _ => return Err(DropCause::UnsupportedCode),
         }
         let received = clock::monotonic();
         let key = RequestKey::new(listener, source, &packet);
@@ -139,9 +140,9 @@ impl Exchanges {
                 self.meters.resent.increment(1);
                 return Ok(Received::Answer(reply));
             }
-            Lookup::Full => return Err("overload"),
+            Lookup::Full => return Err(DropCause::Overload),
         };
-        let permit = self.in_flight.clone().try_acquire_owned().map_err(|_| "overload")?;
+        let permit = self.in_flight.clone().try_acquire_owned().map_err(|_| DropCause::Overload)?;
         self.meters.in_flight.increment(1);
         let datagram = packet.bytes().into();
         let pending =
@@ -155,13 +156,13 @@ impl Exchanges {
         &self,
         packet: &Packet<'_>,
         client: &KnownClient,
-    ) -> Result<Received, &'static str> {
+    ) -> Result<Received, DropCause> {
         if !self.authenticator.is_ready() {
-            return Err("not_ready");
+            return Err(DropCause::NotReady);
         }
         let mut buffer = Vec::new();
         let reply = Reply::start(&mut buffer, Code::AccessAccept, packet);
-        let bytes = reply.sign(&client.secret).map_err(|_| "reply_too_long")?;
+        let bytes = reply.sign(&client.secret).map_err(|_| DropCause::ReplyTooLong)?;
         Ok(Received::Answer(bytes.into()))
     }
 
@@ -174,13 +175,13 @@ impl Exchanges {
         reply.map_err(|cause| report_drop(cause, source)).ok()
     }
 
-    async fn try_answer(&self, pending: Pending) -> Result<Arc<[u8]>, &'static str> {
+    async fn try_answer(&self, pending: Pending) -> Result<Arc<[u8]>, DropCause> {
         let Pending { client, datagram, source, is_signed, token, .. } = pending;
-        let packet = Packet::parse(&datagram).map_err(|error| error.name())?;
+        let packet = Packet::parse(&datagram)?;
         let mut request = read_request(&packet, &client, source)?;
         if !is_signed {
             if !is_typed(&request.credential) {
-                return Err("secret_mismatch");
+                return Err(DropCause::SecretMismatch);
             }
             // Nothing protects the name. Whoever can change the packet on its way must not get past the
             // passcode by a name that nobody has.
@@ -191,10 +192,11 @@ impl Exchanges {
                 let error = chain(&error);
                 tracing::error!(client = %client.name, error, suppressed, "login not decided");
             });
-            "undecided"
+            DropCause::Undecided
         })?;
         let mut buffer = Vec::new();
-        build_reply(&mut buffer, &outcome, &packet, &client).map_err(|_| "reply_too_long")?;
+        build_reply(&mut buffer, &outcome, &packet, &client)
+            .map_err(|_| DropCause::ReplyTooLong)?;
         let reply: Arc<[u8]> = buffer.into();
         token.answer(reply.clone(), clock::in_ms(clock::monotonic()));
         self.count(&outcome);
@@ -239,7 +241,8 @@ impl Exchanges {
 }
 
 /// Counts a packet that gets no answer under its cause, and logs it now and then.
-fn report_drop(cause: &'static str, source: SocketAddr) {
+fn report_drop(cause: DropCause, source: SocketAddr) {
+    let cause = cause.name();
     counter!(names::RADIUS_DROPPED, "cause" => cause).increment(1);
     throttle::once_a_second(cause, |suppressed| {
         tracing::warn!(%source, cause, suppressed, "RADIUS packet dropped");
@@ -254,10 +257,10 @@ fn is_typed(credential: &[u8]) -> bool {
 }
 
 /// Checks that the packet may be believed; returns whether it is signed.
-fn check_authentic(packet: &Packet<'_>, client: &KnownClient) -> Result<bool, &'static str> {
+fn check_authentic(packet: &Packet<'_>, client: &KnownClient) -> Result<bool, DropCause> {
     match packet.message_authenticator(&client.secret) {
         MessageAuthenticator::Valid => Ok(true),
-        MessageAuthenticator::Invalid => Err("bad_message_authenticator"),
+        MessageAuthenticator::Invalid => Err(DropCause::BadMessageAuthenticator),
         MessageAuthenticator::Absent => {
             // RFC 5997 section 3 and RFC 3579 section 3.2 demand it, whatever the client is allowed.
             let by_rfc = packet.code == Code::StatusServer
@@ -265,9 +268,9 @@ fn check_authentic(packet: &Packet<'_>, client: &KnownClient) -> Result<bool, &'
             let by_proxy_state =
                 client.limits_proxy_state && packet.first(AttributeType::PROXY_STATE).is_some();
             if by_rfc || client.demands_message_authenticator {
-                Err("no_message_authenticator")
+                Err(DropCause::NoMessageAuthenticator)
             } else if by_proxy_state {
-                Err("proxy_state_unsigned")
+                Err(DropCause::ProxyStateUnsigned)
             } else {
                 Ok(false)
             }
@@ -280,11 +283,10 @@ fn read_request(
     packet: &Packet<'_>,
     client: &KnownClient,
     source: SocketAddr,
-) -> Result<auth::Request, &'static str> {
-    let username = packet.first_text(AttributeType::USER_NAME).ok_or("no_user_name")?;
-    let hidden = packet.first(AttributeType::USER_PASSWORD).ok_or("no_user_password")?;
-    let clear = password::reveal(hidden, &client.secret, &packet.authenticator)
-        .map_err(|error| error.name())?;
+) -> Result<auth::Request, DropCause> {
+    let username = packet.first_text(AttributeType::USER_NAME).ok_or(DropCause::NoUserName)?;
+    let hidden = packet.first(AttributeType::USER_PASSWORD).ok_or(DropCause::NoUserPassword)?;
+    let clear = password::reveal(hidden, &client.secret, &packet.authenticator)?;
     let remote = match packet.first_text(AttributeType::CALLING_STATION_ID) {
         Some(station) => station.into(),
         None => source.ip().to_canonical().to_string().into(),
