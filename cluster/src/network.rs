@@ -82,6 +82,8 @@ pub(crate) fn open<T: DeserializeOwned>(frame: &Frame) -> Result<T, Status> {
 pub(crate) struct Network {
     transport: Option<Transport>,
     peers: Arc<Mutex<BTreeMap<(NodeId, Lane), Known>>>,
+    /// Where the members are reached, by the latest membership.
+    addresses: Arc<Mutex<BTreeMap<NodeId, String>>>,
     /// Whether a member has told this node that it was removed.
     removed: Arc<AtomicBool>,
     /// Where that is written down, so that it also holds after a restart.
@@ -131,9 +133,18 @@ impl Network {
         Self {
             transport,
             peers: Arc::default(),
+            addresses: Arc::default(),
             removed: Arc::default(),
             marker: storage::removed_marker(data_dir).into(),
             epoch: Arc::new(AtomicU64::new(epoch)),
+        }
+    }
+
+    /// Notes where the members are reached.
+    pub(crate) fn note_addresses(&self, members: &BTreeMap<NodeId, String>) {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if *addresses != *members {
+            addresses.clone_from(members);
         }
     }
 
@@ -315,7 +326,10 @@ pub(crate) struct Peer {
 
 impl Peer {
     fn client(&self, lane: Lane) -> Result<Client, Unreachable<TypeConfig>> {
-        self.network.client(self.target, &self.address, lane).ok_or_else(|| {
+        // openraft goes on with the address that a member had when it came.
+        let addresses = self.network.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let address = addresses.get(&self.target).unwrap_or(&self.address);
+        self.network.client(self.target, address, lane).ok_or_else(|| {
             let text = format!("node {} cannot be reached: there is no transport", self.target);
             Unreachable::new(&io::Error::other(text))
         })
