@@ -3,6 +3,7 @@
 //! Everything else is a replicated setting. Unknown keys are refused, so that a misspelt one cannot
 //! be ignored in silence. Secrets are named by file, never written here.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,7 +17,7 @@ pub struct Config {
     /// Where this node keeps its log, snapshots, keyring and admin socket. Only the user that runs
     /// Watchword may have access.
     pub data_dir: PathBuf,
-    /// What wraps the cluster's data key: exactly one of `key_file` and `passphrase_file`.
+    /// What wraps the cluster's data key: exactly one of the ways in [`KeyConfig`].
     #[serde(default)]
     pub key: KeyConfig,
     /// The port for the cluster's other nodes.
@@ -44,6 +45,41 @@ pub struct KeyConfig {
     pub key_file: Option<PathBuf>,
     /// A file with a passphrase, readable by its owner alone.
     pub passphrase_file: Option<PathBuf>,
+    /// The name of a credential that systemd hands to the unit (`LoadCredentialEncrypted=`): 64
+    /// hexadecimal digits.
+    pub systemd_credential: Option<String>,
+    /// A key within a PKCS#11 token.
+    pub pkcs11: Option<Pkcs11Config>,
+}
+
+impl KeyConfig {
+    /// The one way that is named; `None` when there is none or more than one.
+    fn source(&self) -> Option<KeySource> {
+        let Self { key_file, passphrase_file, systemd_credential, pkcs11 } = self.clone();
+        let ways = [
+            key_file.map(KeySource::File),
+            passphrase_file.map(KeySource::Passphrase),
+            systemd_credential.map(KeySource::SystemdCredential),
+            pkcs11.map(KeySource::Pkcs11),
+        ];
+        let mut named = ways.into_iter().flatten();
+        let only = named.next()?;
+        named.next().is_none().then_some(only)
+    }
+}
+
+/// `[key.pkcs11]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pkcs11Config {
+    /// The library that speaks to the token.
+    pub module: PathBuf,
+    /// The label of the token.
+    pub token: String,
+    /// The label of an AES key in it that cannot be taken out.
+    pub key: String,
+    /// A file with the PIN of the token's user, readable by its owner alone.
+    pub pin_file: PathBuf,
 }
 
 /// `[peers]`
@@ -206,6 +242,22 @@ pub enum KeySource {
     File(PathBuf),
     /// A file that holds a passphrase.
     Passphrase(PathBuf),
+    /// A credential of this name, from systemd, that holds a key.
+    SystemdCredential(String),
+    /// A key that stays within a PKCS#11 token.
+    Pkcs11(Pkcs11Config),
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) | Self::Passphrase(path) => path.display().fmt(f),
+            Self::SystemdCredential(name) => write!(f, "credential {name}"),
+            Self::Pkcs11(Pkcs11Config { token, key, .. }) => {
+                write!(f, "key {key} of token {token}")
+            }
+        }
+    }
 }
 
 /// Why a file is no configuration.
@@ -227,8 +279,10 @@ pub enum ConfigError {
         /// Line, column and reason, in one line.
         reason: String,
     },
-    /// Both or neither way of wrapping the data key.
-    #[error("{0}: [key] needs exactly one of key_file and passphrase_file")]
+    /// No way of wrapping the data key, or more than one.
+    #[error(
+        "{0}: [key] needs exactly one of key_file, passphrase_file, systemd_credential and pkcs11"
+    )]
     KeySource(PathBuf),
     /// A number makes no sense.
     #[error("{path}: {reason}")]
@@ -250,9 +304,14 @@ impl Config {
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let mut config = Self::parse(path, &text)?;
         let base = path.parent().unwrap_or(Path::new(""));
-        let KeyConfig { key_file, passphrase_file } = &mut config.key;
-        let files = [Some(&mut config.data_dir), key_file.as_mut(), passphrase_file.as_mut()];
-        for file in files.into_iter().flatten() {
+        let KeyConfig { key_file, passphrase_file, systemd_credential: _, pkcs11 } =
+            &mut config.key;
+        let mut files = vec![&mut config.data_dir];
+        files.extend(key_file.iter_mut().chain(passphrase_file));
+        if let Some(Pkcs11Config { module, token: _, key: _, pin_file }) = pkcs11 {
+            files.extend([module, pin_file]);
+        }
+        for file in files {
             *file = base.join(&*file);
         }
         Ok(config)
@@ -267,11 +326,17 @@ impl Config {
             let reason = format!("line {line}: {}", error.message().replace('\n', ", "));
             ConfigError::Malformed { path: path.to_owned(), reason }
         })?;
-        let KeyConfig { key_file, passphrase_file } = &config.key;
-        if key_file.is_some() == passphrase_file.is_some() {
+        let Some(source) = config.key.source() else {
             return Err(ConfigError::KeySource(path.to_owned()));
-        }
+        };
         let out_of_range = |reason| ConfigError::OutOfRange { path: path.to_owned(), reason };
+        if let KeySource::SystemdCredential(name) = source
+            && (name.contains('/') || matches!(&*name, "" | "." | ".."))
+        {
+            return Err(out_of_range(
+                "[key] systemd_credential is the name of a credential, not a path",
+            ));
+        }
         let [heartbeat, election_min, election_max] = config.raft.timing();
         if heartbeat.is_zero() || heartbeat * 2 > election_min || election_min >= election_max {
             return Err(out_of_range(
@@ -287,12 +352,7 @@ impl Config {
 
     /// What wraps the data key.
     pub fn key_source(&self) -> Option<KeySource> {
-        let KeyConfig { key_file, passphrase_file } = &self.key;
-        match (key_file, passphrase_file) {
-            (Some(file), _) => Some(KeySource::File(file.clone())),
-            (None, Some(file)) => Some(KeySource::Passphrase(file.clone())),
-            (None, None) => None,
-        }
+        self.key.source()
     }
 
     /// The socket through which the command line speaks to the node.
@@ -327,10 +387,54 @@ mod tests {
 
     #[test]
     fn the_data_key_is_wrapped_in_exactly_one_way() {
-        for key in ["", "[key]\nkey_file = 'k'\npassphrase_file = 'p'\n"] {
-            let error = parse(&format!("data_dir = 'd'\n{key}"));
-            assert!(matches!(error, Err(ConfigError::KeySource(_))), "{key}");
+        let pkcs11 = Pkcs11Config {
+            module: "m".into(),
+            token: "t".to_owned(),
+            key: "k".to_owned(),
+            pin_file: "p".into(),
+        };
+        let ways = [
+            ("key_file = 'f'", KeySource::File("f".into())),
+            ("passphrase_file = 'f'", KeySource::Passphrase("f".into())),
+            ("systemd_credential = 'c'", KeySource::SystemdCredential("c".to_owned())),
+            (
+                "pkcs11 = { module = 'm', token = 't', key = 'k', pin_file = 'p' }",
+                KeySource::Pkcs11(pkcs11),
+            ),
+        ];
+        let with = |key: &str| parse(&format!("data_dir = 'd'\n[key]\n{key}\n"));
+        assert!(matches!(with(""), Err(ConfigError::KeySource(_))));
+        assert!(matches!(parse("data_dir = 'd'\n"), Err(ConfigError::KeySource(_))));
+        for (number, (way, source)) in ways.iter().enumerate() {
+            let config = with(way).expect("one way");
+            assert_eq!(config.key_source().as_ref(), Some(source));
+            for (other, _) in ways.iter().skip(number + 1) {
+                let error = with(&format!("{way}\n{other}"));
+                assert!(matches!(error, Err(ConfigError::KeySource(_))), "{way} {other}");
+            }
         }
+    }
+
+    #[test]
+    fn a_credential_is_named_not_pointed_at() {
+        for name in ["", ".", "..", "a/b", "/etc/key"] {
+            let text = format!("data_dir = 'd'\n[key]\nsystemd_credential = '{name}'\n");
+            assert!(matches!(parse(&text), Err(ConfigError::OutOfRange { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn relative_paths_are_taken_from_the_directory_of_the_file() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("watchword.toml");
+        let text = "data_dir = 'd'\n[key.pkcs11]\nmodule = 'm.so'\ntoken = 't'\nkey = 'k'\n\
+                    pin_file = '/etc/pin'\n";
+        std::fs::write(&path, text).expect("writes");
+        let config = Config::read(&path).expect("parses");
+        assert_eq!(config.data_dir, dir.path().join("d"));
+        let pkcs11 = config.key.pkcs11.expect("it is there");
+        assert_eq!(pkcs11.module, dir.path().join("m.so"));
+        assert_eq!(pkcs11.pin_file, Path::new("/etc/pin"));
     }
 
     #[test]

@@ -54,7 +54,7 @@ const FIRST_TOKEN: TokenSpec = TokenSpec { seconds: 3600, uses: 2 };
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// The configuration lacks a way to wrap the data key.
-    #[error("[key] needs exactly one of key_file and passphrase_file")]
+    #[error("[key] does not name one way to wrap the data key")]
     KeySource,
     /// The data directory cannot be used.
     #[error("cannot use data directory {path}")]

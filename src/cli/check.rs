@@ -8,7 +8,8 @@ use clap::Args;
 use super::output::print_line;
 use super::{Done, Failure, NodeArgs};
 use crate::config::{Config, KeySource};
-use crate::keys::{Keyring, read_private};
+use crate::error_chain::chain;
+use crate::keys::Keyring;
 use crate::logging;
 use crate::node::check_private;
 
@@ -66,20 +67,20 @@ fn check_data_dir(config: &Config) -> Result<String, String> {
     }
 }
 
+/// Uses the key as the node would; when there is nothing to open yet, on a key that is thrown away.
 fn check_key(config: &Config) -> Result<String, String> {
     let source = config.key_source().ok_or("no key")?;
-    let (KeySource::File(path) | KeySource::Passphrase(path)) = &source;
-    let is_initialised = Keyring::exists(&config.data_dir);
-    if is_initialised {
-        Keyring::load(&config.data_dir, &source)
-            .map_err(|error| crate::error_chain::chain(&error))?;
-        return Ok(format!("{} opens the data key", path.display()));
+    if Keyring::exists(&config.data_dir) {
+        Keyring::load(&config.data_dir, &source).map_err(|error| chain(&error))?;
+        return Ok(format!("{source} opens the data key"));
     }
-    if !path.exists() && matches!(source, KeySource::File(_)) {
-        return Ok(format!("{} is not there yet; init makes it", path.display()));
+    if let KeySource::File(path) = &source
+        && !path.exists()
+    {
+        return Ok(format!("{source} is not there yet; init makes it"));
     }
-    read_private(path).map_err(|error| crate::error_chain::chain(&error))?;
-    Ok(format!("{} can be read; there is no data key yet", path.display()))
+    Keyring::try_source(&source).map_err(|error| chain(&error))?;
+    Ok(format!("{source} can be used; there is no data key yet"))
 }
 
 /// Others must be able to make something of what they are told.

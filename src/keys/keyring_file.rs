@@ -1,16 +1,15 @@
-//! The keyring file: the data key, wrapped by a key from a file or from a passphrase.
+//! The keyring file: the data key, wrapped in the way that the node's file names.
 
 use std::path::Path;
 
-use argon2::Argon2;
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Serialize};
-use watchword_core::sealed::Sealed;
 use zeroize::Zeroizing;
 
-use super::private_file::{read_private, write_private};
-use super::sealing::{KEY_BYTES, SealingKey};
-use super::{KeyError, Keyring, Owner};
+use super::private_file::{read_private, replace_private, write_private};
+use super::sealing::KEY_BYTES;
+use super::wrapping::{WrappedBy, unwrap, wrap};
+use super::{KeyError, Keyring};
 use crate::config::KeySource;
 use crate::random;
 
@@ -21,8 +20,7 @@ pub(super) const KEYRING_FILE: &str = "keyring.json";
 #[serde(deny_unknown_fields)]
 struct KeyringFile {
     format: u32,
-    /// Present when a passphrase wraps the key.
-    passphrase_salt: Option<String>,
+    wrapped_by: WrappedBy,
     wrapped_data_key: String,
 }
 
@@ -50,24 +48,19 @@ impl Keyring {
         if path.exists() {
             return Err(KeyError::Exists(path));
         }
-        if let KeySource::File(key_file) = source
-            && !key_file.exists()
-        {
-            let key = Zeroizing::new(random::bytes::<KEY_BYTES>()?);
-            let text = Zeroizing::new(HEXLOWER_PERMISSIVE.encode(&*key) + "\n");
-            write_private(key_file, text.as_bytes())?;
-        }
-        let salt = random::bytes::<16>()?;
-        let wrapped = wrapping_key(source, &salt)?.seal(Owner::DataKey, data_key)?;
-        let file = KeyringFile {
-            format: 1,
-            passphrase_salt: matches!(source, KeySource::Passphrase(_))
-                .then(|| BASE64.encode(&salt)),
-            wrapped_data_key: BASE64.encode(wrapped.as_bytes()),
-        };
-        let text = serde_json::to_string_pretty(&file).map_err(|_| KeyError::Seal)? + "\n";
-        write_private(&path, text.as_bytes())?;
+        write_private(&path, &wrapped_file(source, data_key)?)?;
         Self::from_bytes(data_key)
+    }
+
+    /// Wraps the data key by `source` from now on, whatever wrapped it before, and replaces the
+    /// keyring in `data_dir` durably. A missing key file is made. What wrapped it before still opens
+    /// old copies of the keyring.
+    ///
+    /// # Errors
+    /// When `source` cannot be used or the keyring cannot be written; then the old one stands.
+    pub fn rewrap(&self, data_dir: &Path, source: &KeySource) -> Result<(), KeyError> {
+        let file = wrapped_file(source, self.export())?;
+        replace_private(&data_dir.join(KEYRING_FILE), &file)
     }
 
     /// Reads and unwraps the data key.
@@ -82,39 +75,35 @@ impl Keyring {
         if file.format != 1 {
             return Err(malformed());
         }
-        let decode = |text: &str| BASE64.decode(text.as_bytes()).map_err(|_| malformed());
-        let salt = file.passphrase_salt.as_deref().map(decode).transpose()?.unwrap_or_default();
-        let wrapped = Sealed::new(&decode(&file.wrapped_data_key)?);
-        let data_key = wrapping_key(source, &salt)?
-            .open(Owner::DataKey, wrapped.as_bytes())
-            .map_err(|_| KeyError::WrongKey(path))?;
-        Self::from_bytes(&data_key)
+        let wrapped = BASE64.decode(file.wrapped_data_key.as_bytes()).map_err(|_| malformed())?;
+        match unwrap(source, &file.wrapped_by, &wrapped) {
+            Ok(data_key) => Self::from_bytes(&data_key),
+            Err(KeyError::DoesNotOpen) => Err(KeyError::WrongKey(path)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tries whether `source` can wrap a data key, without keeping anything.
+    ///
+    /// # Errors
+    /// As [`Keyring::create`].
+    pub fn try_source(source: &KeySource) -> Result<(), KeyError> {
+        wrap(source, &*Zeroizing::new(random::bytes::<KEY_BYTES>()?)).map(drop)
     }
 }
 
-/// The key that wraps the data key.
-fn wrapping_key(source: &KeySource, salt: &[u8]) -> Result<SealingKey, KeyError> {
-    match source {
-        KeySource::File(path) => {
-            let text = read_private(path)?;
-            let key = HEXLOWER_PERMISSIVE.decode(text.trim_ascii()).map(Zeroizing::new);
-            let key = key.ok().and_then(|key| SealingKey::from_bytes(&key));
-            key.ok_or_else(|| KeyError::KeyFileMalformed(path.clone()))
-        }
-        KeySource::Passphrase(path) => {
-            let text = read_private(path)?;
-            let passphrase = text.trim_ascii_end();
-            if passphrase.is_empty() {
-                return Err(KeyError::PassphraseEmpty(path.clone()));
-            }
-            let mut key = Zeroizing::new([0; KEY_BYTES]);
-            // Argon2id, version 0x13, 19 MiB, two passes: the library's default, RFC 9106.
-            Argon2::default()
-                .hash_password_into(passphrase, salt, &mut *key)
-                .map_err(|_| KeyError::DoesNotOpen)?;
-            SealingKey::from_bytes(&*key).ok_or(KeyError::DoesNotOpen)
-        }
+/// The keyring file of `data_key`. Makes a missing key file.
+fn wrapped_file(source: &KeySource, data_key: &[u8]) -> Result<Vec<u8>, KeyError> {
+    if let KeySource::File(key_file) = source
+        && !key_file.exists()
+    {
+        let key = Zeroizing::new(random::bytes::<KEY_BYTES>()?);
+        let text = Zeroizing::new(HEXLOWER_PERMISSIVE.encode(&*key) + "\n");
+        write_private(key_file, text.as_bytes())?;
     }
+    let (wrapped_by, wrapped) = wrap(source, data_key)?;
+    let file = KeyringFile { format: 1, wrapped_by, wrapped_data_key: BASE64.encode(&wrapped) };
+    Ok((serde_json::to_string_pretty(&file).map_err(|_| KeyError::Seal)? + "\n").into_bytes())
 }
 
 #[cfg(test)]
@@ -122,6 +111,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::keys::Owner;
 
     fn directory() -> tempfile::TempDir {
         tempfile::tempdir().expect("temporary directory")
@@ -164,5 +154,58 @@ mod tests {
         std::fs::write(dir.path().join(KEYRING_FILE), "{}").expect("writes");
         let damaged = Keyring::load(dir.path(), &source);
         assert!(matches!(damaged, Err(KeyError::KeyringMalformed(_))));
+    }
+
+    #[test]
+    fn a_keyring_wrapped_anew_opens_by_the_new_way_alone_and_holds_the_same_key() {
+        let dir = directory();
+        let passphrase = dir.path().join("passphrase");
+        write_private(&passphrase, b"correct horse\n").expect("writes");
+        let passphrase = KeySource::Passphrase(passphrase);
+        let [first, second] = ["key", "new-key"].map(|name| KeySource::File(dir.path().join(name)));
+        let keys = Keyring::create(dir.path(), &first).expect("creates");
+        for (old, new) in [(&first, &passphrase), (&passphrase, &second), (&second, &first)] {
+            keys.rewrap(dir.path(), new).expect("wraps");
+            let again = Keyring::load(dir.path(), new).expect("opens");
+            assert_eq!(again.export(), keys.export());
+            let error = Keyring::load(dir.path(), old).expect_err("the old way is over");
+            let same_kind = matches!((old, new), (KeySource::File(_), KeySource::File(_)));
+            let expected = match error {
+                KeyError::WrongKey(_) => same_kind,
+                KeyError::WrappedOtherwise { .. } => !same_kind,
+                _ => false,
+            };
+            assert!(expected, "{error}");
+        }
+        let mode = std::fs::metadata(dir.path().join(KEYRING_FILE)).expect("it is there");
+        assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_way_that_cannot_be_used_leaves_the_keyring_as_it_was() {
+        let dir = directory();
+        let source = KeySource::File(dir.path().join("key"));
+        let keys = Keyring::create(dir.path(), &source).expect("creates");
+        let before = std::fs::read(dir.path().join(KEYRING_FILE)).expect("it is there");
+        let absent = KeySource::Passphrase(dir.path().join("absent"));
+        assert!(matches!(keys.rewrap(dir.path(), &absent), Err(KeyError::File { .. })));
+        assert!(matches!(Keyring::try_source(&absent), Err(KeyError::File { .. })));
+        assert_eq!(std::fs::read(dir.path().join(KEYRING_FILE)).expect("it is there"), before);
+        Keyring::try_source(&source).expect("it can be used");
+    }
+
+    #[test]
+    fn neither_key_is_in_the_keyring_file() {
+        let dir = directory();
+        let key_file = dir.path().join("key");
+        let keys =
+            Keyring::create(dir.path(), &KeySource::File(key_file.clone())).expect("creates");
+        let file = std::fs::read_to_string(dir.path().join(KEYRING_FILE)).expect("it is there");
+        let wrapping = std::fs::read_to_string(key_file).expect("it is there");
+        let wrapping = HEXLOWER_PERMISSIVE.decode(wrapping.trim().as_bytes()).expect("digits");
+        for key in [keys.export(), &wrapping] {
+            assert!(!file.contains(&BASE64.encode(key)), "{file}");
+            assert!(!file.contains(&HEXLOWER_PERMISSIVE.encode(key)), "{file}");
+        }
     }
 }

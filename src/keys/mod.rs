@@ -1,11 +1,15 @@
 //! The cluster's data key: seals secrets before they enter the log, and opens them.
 //!
-//! Log, snapshot, backup and wire hold sealed secrets only. On disk the data key itself is wrapped by
-//! a key from a file or from a passphrase; it is in the clear in this process's memory alone.
+//! Log, snapshot, backup and wire hold sealed secrets only. On disk the data key itself is wrapped, by
+//! a key from a file or from systemd, by a passphrase, or within a PKCS#11 token; it is in the clear
+//! in this process's memory alone.
 
+mod credential;
 mod keyring_file;
+mod pkcs11;
 mod private_file;
 mod sealing;
+mod wrapping;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,6 +18,7 @@ use watchword_core::id::{ClientId, ClusterId, DeviceId, UserId};
 use watchword_core::sealed::Sealed;
 use zeroize::Zeroizing;
 
+pub use pkcs11::Pkcs11Error;
 pub use private_file::{read_private, replace_private};
 use sealing::{KEY_BYTES, SealingKey};
 
@@ -98,9 +103,48 @@ pub enum KeyError {
     /// The wrapped data key does not open.
     #[error("{0} does not open with the configured key or passphrase")]
     WrongKey(PathBuf),
+    /// The data key is wrapped in another way than the node's file says.
+    #[error("the data key is wrapped by {wrapped_by}; [key] in the node's file says {configured}")]
+    WrappedOtherwise {
+        /// What the keyring says.
+        wrapped_by: &'static str,
+        /// What the node's file says.
+        configured: String,
+    },
     /// The file is there already.
     #[error("{0} exists already")]
     Exists(PathBuf),
+    /// Nobody hands credentials to this process.
+    #[error(
+        "[key] systemd_credential: CREDENTIALS_DIRECTORY is not set; run this within a unit that has \
+         LoadCredentialEncrypted={0}:FILE"
+    )]
+    NoCredentials(String),
+    /// This process gets credentials, but not this one.
+    #[error(
+        "[key] systemd_credential: there is no {path}; the unit needs \
+         LoadCredentialEncrypted={name}:FILE"
+    )]
+    CredentialAbsent {
+        /// Its name.
+        name: String,
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// Everybody may read a credential.
+    #[error(
+        "[key] systemd_credential: everybody may read {path} (mode {mode:03o}); leave it to \
+         LoadCredentialEncrypted= to make it"
+    )]
+    CredentialExposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A PKCS#11 token does not do what it should.
+    #[error(transparent)]
+    Pkcs11(#[from] Pkcs11Error),
 }
 
 /// The cluster's data key.

@@ -96,7 +96,7 @@ fn a_failure_is_status_1_and_one_line() {
     for (text, reason) in [
         ("", "data_dir"),
         ("data_dir = ", "line 1"),
-        ("data_dir = \"data\"\n", "exactly one of key_file and passphrase_file"),
+        ("data_dir = \"data\"\n", "exactly one of key_file, passphrase_file"),
         ("data_dir = \"data\"\n[key]\nkey_file = \"k\"\nkey_fil = \"k\"\n", "line 4"),
         ("data_dir = \"data\"\n[key]\nkey_file = \"k\"\n[radius]\nlisten = [\"here\"]\n", "line 5"),
         ("data_dir = \"data\"\n[key]\nkey_file = \"k\"\n[raft]\nheartbeat = \"1h\"\n", "[raft]"),
@@ -362,7 +362,7 @@ fn the_readme_lists_what_the_file_may_hold() {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
     let text = text.expect("there is a README");
     // A key that does not exist is answered by those that do.
-    for section in ["key", "peers", "radius", "metrics", "log", "raft"] {
+    for section in ["key", "key.pkcs11", "peers", "radius", "metrics", "log", "raft"] {
         directory.write_file("watchword.toml", &format!("[{section}]\nno_such_key = 1\n"));
         let said = directory.cli(&["check"]).refused();
         let known: Vec<&str> = said.split('`').skip(3).step_by(2).collect();

@@ -24,6 +24,7 @@ mod devices;
 mod durability;
 mod health;
 mod import;
+mod key_sealing;
 mod lockout;
 mod membership;
 mod pam;
