@@ -42,6 +42,7 @@ use watchword_core::codec;
 use watchword_proto::Frame;
 use watchword_proto::peer_client::PeerClient;
 
+use crate::options::Options;
 use crate::runtime::{Instant, NodeId, Snapshot, SnapshotMeta, TypeConfig, Vote};
 use crate::service::REMOVED;
 use crate::snapshot::SnapshotData;
@@ -81,6 +82,8 @@ pub(crate) fn open<T: DeserializeOwned>(frame: &Frame) -> Result<T, Status> {
 #[derive(Clone)]
 pub(crate) struct Network {
     transport: Option<Transport>,
+    /// This node.
+    me: NodeId,
     peers: Arc<Mutex<BTreeMap<(NodeId, Lane), Known>>>,
     /// Where the members are reached, by the latest membership.
     addresses: Arc<Mutex<BTreeMap<NodeId, String>>>,
@@ -128,15 +131,16 @@ struct Known {
 }
 
 impl Network {
-    /// Connections by `transport`; without one, no peer can be reached.
-    pub(crate) fn new(transport: Option<Transport>, data_dir: &Path, epoch: u64) -> Self {
+    /// Connections by the transport; without one, no peer can be reached.
+    pub(crate) fn new(options: &Options) -> Self {
         Self {
-            transport,
+            transport: options.transport.clone(),
+            me: options.node_id,
             peers: Arc::default(),
             addresses: Arc::default(),
             removed: Arc::default(),
-            marker: storage::removed_marker(data_dir).into(),
-            epoch: Arc::new(AtomicU64::new(epoch)),
+            marker: storage::removed_marker(&options.data_dir).into(),
+            epoch: Arc::new(AtomicU64::new(options.epoch)),
         }
     }
 
@@ -188,7 +192,14 @@ impl Network {
         let channel = match known {
             Some(known) => known.channel.clone(),
             None => {
-                let channel = channel(transport, node, address.to_owned());
+                let connector = Connector {
+                    transport,
+                    node,
+                    is_me: node == self.me,
+                    address: address.into(),
+                    failed: Arc::default(),
+                };
+                let channel = channel(connector);
                 let known = Known { address: address.to_owned(), channel: channel.clone() };
                 peers.insert((node, lane), known);
                 channel
@@ -204,19 +215,14 @@ impl Network {
 }
 
 /// A connection that is made when it is needed, and again when it has broken.
-fn channel(transport: Transport, node: NodeId, address: String) -> Channel {
+fn channel(connector: Connector) -> Channel {
     Endpoint::from_static("http://peer")
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .connect_with_connector_lazy(Connector {
-            transport,
-            node,
-            address: address.into(),
-            failed: Arc::default(),
-        })
+        .connect_with_connector_lazy(connector)
 }
 
 /// Connects to one peer, not too often: between two attempts it fails at once, so that a call which
@@ -225,6 +231,8 @@ fn channel(transport: Transport, node: NodeId, address: String) -> Channel {
 struct Connector {
     transport: Transport,
     node: NodeId,
+    /// Whether that is this node itself, which looks for others in its own place.
+    is_me: bool,
     address: Arc<str>,
     failed: Arc<Mutex<Failed>>,
 }
@@ -264,7 +272,7 @@ impl Connector {
         let mut failed = self.failed();
         match connected {
             Ok(stream) => {
-                if failed.count > 0 {
+                if failed.count > 0 && !self.is_me {
                     tracing::info!(node, address, "peer reached again");
                 }
                 *failed = Failed::default();
@@ -274,7 +282,7 @@ impl Connector {
                 failed.count = failed.count.saturating_add(1);
                 failed.last = Some(TypeConfig::now());
                 // Once, and again at each doubling: not for every attempt.
-                if failed.count.is_power_of_two() {
+                if failed.count.is_power_of_two() && !self.is_me {
                     tracing::warn!(node, address, %error, "peer not reached");
                 }
                 Err(error)

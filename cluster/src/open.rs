@@ -210,12 +210,12 @@ impl Cluster {
         let mut state_machine = StateMachine::new(shelf, Arc::clone(&checkpoints));
         bring_up_to_date(&mut state_machine, &log, &medium).await.map_err(failed)?;
         let view = state_machine.view();
-        let network = Network::new(options.transport.clone(), &options.data_dir, options.epoch);
+        let network = Network::new(&options);
         let raft = Raft::new(node_id, config, network.clone(), log, state_machine)
             .await
             .map_err(|fatal| OpenError::Raft(fatal.to_string()))?;
         let patience = options.timing.election_max * 2;
-        let contact = Arc::new(Contact::new());
+        let contact = Arc::new(Contact::new(patience));
         let cluster = Self {
             inner: Arc::new(Inner {
                 proposer: Proposer::start(Route {

@@ -50,6 +50,11 @@ impl PeerService {
     }
 }
 
+/// Index of the last entry that the leader has committed.
+fn committed(request: &AppendEntriesRequest<TypeConfig>) -> u64 {
+    request.leader_commit.map_or(0, |id| id.index)
+}
+
 fn stopped(error: impl ToString) -> Status {
     Status::unavailable(error.to_string())
 }
@@ -68,7 +73,7 @@ impl Peer for PeerService {
         let requests = request.into_inner().scan((), move |(), next| {
             let request = next.and_then(|frame| open::<AppendEntriesRequest<TypeConfig>>(&frame));
             match &request {
-                Ok(_) => contact.note(node),
+                Ok(request) => contact.note(node, committed(request)),
                 Err(error) => tracing::debug!(node, %error, "a stream of entries ended"),
             }
             futures::future::ready(request.ok())
@@ -81,7 +86,7 @@ impl Peer for PeerService {
     async fn append_one(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
         let node = self.member(&request)?;
         let request = open::<AppendEntriesRequest<TypeConfig>>(request.get_ref())?;
-        self.0.inner.contact.note(node);
+        self.0.inner.contact.note(node, committed(&request));
         let answer = self.0.inner.raft.append_entries(request).await.map_err(stopped)?;
         frame(&answer).map(Response::new)
     }

@@ -33,6 +33,11 @@ impl View {
     }
 
     /// Index of the last entry in the published state.
+    pub(crate) fn applied(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
+    /// The same, for whoever waits for a change.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.applied.subscribe()
     }

@@ -81,6 +81,8 @@ pub struct Status {
     pub differs_at: Option<u64>,
     /// Why nothing may be decided by this node's clock or on its state.
     pub unfit: Option<String>,
+    /// Why this node must not examine anything yet.
+    pub lagging: Option<String>,
     /// Why this node has stopped: its store failed.
     pub fault: Option<String>,
 }
@@ -94,7 +96,7 @@ impl Status {
             None if self.drained => "taken out of service",
             None if self.unfit.is_some() => return self.unfit.clone(),
             None if self.leader.is_none() => "no leader",
-            None if self.in_contact => return None,
+            None if self.in_contact => return self.lagging.clone(),
             None if self.leader == Some(self.node_id) => "the other voters do not answer",
             None => "the leader is silent",
         };
@@ -140,6 +142,7 @@ impl Cluster {
             equal_at: self.inner.survey.equal_at(),
             differs_at: self.inner.survey.differs_at(),
             unfit: self.unfit(),
+            lagging: self.lagging(),
             fault,
         }
     }

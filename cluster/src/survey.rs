@@ -246,9 +246,12 @@ pub(crate) async fn keep(cluster: Cluster) {
         }
         let membership = metrics.membership_config.membership();
         let me = cluster.inner.node_id;
+        let members: BTreeMap<_, _> =
+            membership.nodes().map(|(&id, node)| (id, node.addr.clone())).collect();
+        cluster.inner.network.note_addresses(&members);
         // This node's own address, too: perhaps somebody else answers there.
         let asked: FuturesUnordered<_> =
-            membership.nodes().map(|(&id, node)| ask(&cluster, id, node.addr.clone())).collect();
+            members.into_iter().map(|(id, address)| ask(&cluster, id, address)).collect();
         asked.collect::<Vec<()>>().await;
         let (mine, other_voters): (Vec<_>, Vec<_>) =
             membership.voter_ids().partition(|&id| id == me);
@@ -325,6 +328,12 @@ impl Cluster {
             let direction = if error_ms > 0 { "ahead of" } else { "behind" };
             format!("its clock is {seconds} s {direction} the other nodes'; set it right")
         })
+    }
+
+    /// Why this node must not examine anything yet: its state is too old.
+    pub fn lagging(&self) -> Option<String> {
+        let behind = self.inner.contact.lag(self.inner.view.applied())?;
+        Some(format!("it is {behind} entries behind the leader and catches up"))
     }
 
     /// Stands for election or not, as its fitness demands.

@@ -98,7 +98,7 @@ impl Authenticator {
     /// When nothing could be decided. That is not a refusal: the adapter must answer in a way that
     /// makes the client ask another node.
     pub async fn authenticate(&self, request: &Request) -> Result<Outcome, Error> {
-        if let Some(reason) = self.cluster.unfit() {
+        if let Some(reason) = self.cluster.unfit().or_else(|| self.cluster.lagging()) {
             return Err(Error::Unfit(reason));
         }
         for _ in 0..EXAMINATIONS_MAX {
@@ -128,8 +128,12 @@ impl Authenticator {
                     self.meters.count(&decision);
                     return Ok(outcome(decision));
                 }
-                // Somebody changed the client, the user or the password meanwhile: look again.
-                Applied::Stale => request.note(format_args!("the state changed; examining anew")),
+                // Somebody changed the client, the user or the password meanwhile, or this node is
+                // behind: look again, at what the decision was made on at least.
+                Applied::Stale => {
+                    request.note(format_args!("the state changed; examining anew"));
+                    self.cluster.read().await?;
+                }
                 Applied::Nothing | Applied::Done | Applied::Refused(_) | Applied::Admitted(_) => {
                     return Err(Error::UnexpectedResult);
                 }

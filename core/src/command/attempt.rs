@@ -17,6 +17,7 @@ use crate::client::{ClientPolicy, FirstFactor};
 use crate::device::Oath;
 use crate::factor::totp;
 use crate::id::{DeviceId, RequestId, UserId};
+use crate::name::UserName;
 use crate::policy;
 use crate::state::State;
 
@@ -133,11 +134,43 @@ fn decide(state: &State, at: Moment, command: &Conclude) -> Result<Verdict, Stal
         }
     }
     match command.finding {
+        Finding::Failed(reason) if is_over(state, command, reason) => Err(Stale),
         Finding::Failed(reason) => Ok(Verdict::Refused(reason)),
         Finding::Proven { first, second } => {
             check_first(state, command, policy, first)?;
             check_second(state, at, command, policy, second)
         }
+    }
+}
+
+/// Whether what the node has found wrong was put right meanwhile: a node that is behind must not refuse
+/// what an up to date one would accept. The user, if there is one, has just been found admissible.
+fn is_over(state: &State, command: &Conclude, reason: Reason) -> bool {
+    let user = command.user.and_then(|user| state.user(user));
+    match reason {
+        Reason::UserUnknown => {
+            let name = UserName::canonical(&command.username);
+            name.is_ok_and(|name| state.user_id(&name).is_some())
+        }
+        Reason::UserDisabled
+        | Reason::UserBlocked
+        | Reason::PasswordLocked
+        | Reason::PasscodeLocked => user.is_some(),
+        Reason::PasswordMissing => user.is_some_and(|user| user.password.is_some()),
+        Reason::DeviceMissing => user.is_some_and(|user| !user.devices.is_empty()),
+        // What was typed, or what the request carries: no change of the record mends that.
+        Reason::UserNameMalformed
+        | Reason::PasswordWrong
+        | Reason::PasscodeWrong
+        | Reason::PasscodeUsed
+        | Reason::PasscodeOutsideWindow
+        | Reason::PasscodeMissing
+        | Reason::DeviceRevoked
+        | Reason::ChallengeExpired
+        | Reason::ChallengeAnswered
+        | Reason::ChallengeUnknown
+        | Reason::ClientRemoved
+        | Reason::RequestReplayed => false,
     }
 }
 
@@ -172,7 +205,7 @@ fn check_second(
     match second {
         Proof::UnknownUser => {
             let passes = policy.is_some_and(|policy| !policy.require_user_match);
-            let name = crate::name::UserName::canonical(&command.username);
+            let name = UserName::canonical(&command.username);
             let unknown =
                 name.is_ok_and(|name| name.may_pass_unknown() && state.user_id(&name).is_none());
             if command.user.is_none() && passes && unknown {

@@ -367,3 +367,24 @@ fn limits_follow_the_settings() {
     assert_eq!(replica.apply(Command::UnblockUser { user: user_id(1) }), Applied::Done);
     assert_eq!(replica.verdict(conclude(10, passcode(1, 0))), BY_HOTP);
 }
+
+#[test]
+fn what_was_put_right_meanwhile_is_examined_again() {
+    let mut replica = Replica::with_alice();
+    let failed = |request, reason| conclude(request, Finding::Failed(reason));
+    // Nodes that are behind find alice unknown, disabled, locked, without password or device.
+    for (request, reason) in (10..).zip([
+        Reason::UserDisabled,
+        Reason::UserBlocked,
+        Reason::PasswordLocked,
+        Reason::PasscodeLocked,
+        Reason::DeviceMissing,
+    ]) {
+        assert_eq!(replica.apply(Command::Conclude(failed(request, reason))), Applied::Stale);
+    }
+    let mut unknown = failed(20, Reason::UserUnknown);
+    unknown.user = None;
+    assert_eq!(replica.apply(Command::Conclude(unknown.clone())), Applied::Stale);
+    unknown.username = "nobody".into();
+    assert_eq!(replica.verdict(unknown), refused(Reason::UserUnknown));
+}
