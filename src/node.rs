@@ -22,6 +22,7 @@ use watchword_cluster::{
     Cluster, Credentials, OpenError, Options, Remains, ShutdownError, Timing, Transport,
     TransportError, node_name,
 };
+use watchword_core::State;
 use watchword_core::command::Found;
 use watchword_core::id::ClusterId;
 use watchword_core::node::{self as replicated, FOUNDER, NodeId};
@@ -29,6 +30,7 @@ use watchword_core::node::{self as replicated, FOUNDER, NodeId};
 use crate::admin::{Admin, AdminError, NewToken, TokenSpec};
 use crate::admission;
 use crate::auth::Authenticator;
+use crate::backup::Backup;
 use crate::config::{Config, KeySource};
 use crate::error_chain::chain;
 use crate::https::{self, Caller};
@@ -95,6 +97,9 @@ pub enum NodeError {
     /// The cluster cannot be founded, or the first token not made.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The data directory is of a node that has joined another cluster.
+    #[error("the data directory belongs to a node of another cluster")]
+    NotFounder,
     /// The log did not close.
     #[error(transparent)]
     Shutdown(#[from] ShutdownError),
@@ -140,6 +145,37 @@ pub async fn init(config: &Config) -> Result<NewToken, NodeError> {
     drop(admin);
     cluster.shutdown().await?;
     token
+}
+
+/// Makes the first node of a new cluster that begins with what a backup holds; gives the state that
+/// it begins with.
+///
+/// # Errors
+/// When there is a node already, or something cannot be made.
+pub async fn restore(config: &Config, backup: Backup) -> Result<State, NodeError> {
+    prepare_data_dir(config)?;
+    let source = config.key_source().ok_or(NodeError::KeySource)?;
+    let Backup { header, data_key, state } = backup;
+    // What an interrupted `restore` of the same backup has left is gone on with.
+    let keys = match Keyring::adopt(&config.data_dir, &source, &data_key) {
+        Err(KeyError::Exists(path)) => {
+            let keys = open_keys(config, &source).await?;
+            if keys.export() != &**data_key {
+                return Err(KeyError::Exists(path).into());
+            }
+            keys
+        }
+        adopted => adopted?,
+    };
+    if !Identity::exists(&config.data_dir) {
+        new_identity(&keys)?.save(&config.data_dir, &keys)?;
+    }
+    let identity = Identity::load(&config.data_dir, &keys)?;
+    let found = founding(config, &identity).ok_or(NodeError::NotFounder)?;
+    let state = state.restored(clock::now(), &found);
+    let (address, node) = (config.peers.advertised(), identity.node);
+    watchword_cluster::create_from(&config.data_dir, node, address, header.index, &state).await?;
+    Ok(state)
 }
 
 /// What this node holds, as far as it matters to `recover`. Changes nothing.
@@ -200,17 +236,23 @@ fn new_identity(keys: &Keyring) -> Result<Identity, NodeError> {
 
 /// Writes into the log what only the founder knows, unless it is there.
 async fn found(config: &Config, identity: &Identity, admin: &Admin) -> Result<(), NodeError> {
-    let Some(key) = identity.authority_key.clone() else { return Ok(()) };
-    let found = Found {
+    match founding(config, identity) {
+        Some(found) => Ok(admin.found(found).await?),
+        None => Ok(()),
+    }
+}
+
+/// What the founder knows; other nodes do not.
+fn founding(config: &Config, identity: &Identity) -> Option<Found> {
+    Some(Found {
         authority: replicated::Authority {
             cluster: identity.cluster,
             certificate: identity.authority.to_vec().into(),
-            key,
+            key: identity.authority_key.clone()?,
         },
         address: config.peers.advertised().into(),
         public_key: identity.key.public_key().into(),
-    };
-    Ok(admin.found(found).await?)
+    })
 }
 
 impl Node {

@@ -5,6 +5,7 @@
 //! made beforehand (ids, sealed secrets, hashes), proposes one command and reports what `apply` said.
 
 mod attempt;
+mod backup;
 mod client;
 mod device;
 mod import;
@@ -17,6 +18,7 @@ mod user;
 use std::sync::Arc;
 
 pub use attempt::{AttemptQuery, AttemptView, AttemptsPage};
+pub use backup::BackupSpec;
 pub use client::{ClientEdit, ClientSpec, ClientView};
 pub use device::{DeviceKind, DeviceSpec, DeviceView, Enrolled, ResyncSpec};
 pub(crate) use device::{parse_key, percent_encoded};

@@ -25,7 +25,7 @@ use watchword_core::challenge::ChallengeRef;
 use watchword_core::client::{FirstFactor, PasscodeInput, RadiusHabits};
 use watchword_core::command::{Conclude, Decision, Finding, FirstProof, Proof};
 use watchword_core::factor::{DIGITS_MIN, Passcode};
-use watchword_core::id::{ClientId, UserId};
+use watchword_core::id::{ClientId, ClusterId, UserId};
 use watchword_core::limits::{TEXT_BYTES_MAX, USER_NAME_BYTES_MAX};
 use watchword_core::name::UserName;
 use watchword_core::state::State;
@@ -263,7 +263,7 @@ impl Authenticator {
     fn examine_answer(&self, subject: &Subject<'_>, token: &[u8]) -> Result<Examined, Error> {
         let client = challenged_client(subject.request);
         let token = ChallengeToken::open(&self.keys, client, token)
-            .filter(|token| token.user == subject.id);
+            .filter(|token| token.user == subject.id && token.cluster == cluster_of(subject.state));
         let Some(token) = token else {
             return Ok(failed(Some(subject.id), Reason::ChallengeUnknown));
         };
@@ -329,7 +329,7 @@ impl Authenticator {
                 return Ok(conclude(Finding::Failed(Reason::PasscodeMissing)));
             }
             let expires = now.plus_ms(state.settings().challenge_seconds() * 1000);
-            return ChallengeToken::new(id, first, expires)
+            return ChallengeToken::new(cluster_of(state), id, first, expires)
                 .map(Examined::Ask)
                 .map_err(Error::Challenge);
         }
@@ -383,6 +383,11 @@ impl Subject<'_> {
     fn key_error(&self, source: KeyError) -> Error {
         Error::Key { username: self.user.name.shared(), source }
     }
+}
+
+/// The cluster that challenges are of.
+fn cluster_of(state: &State) -> ClusterId {
+    state.nodes().authority().map_or(ClusterId([0; 16]), |authority| authority.cluster)
 }
 
 /// Whether a first factor that was shown before a challenge still counts: the password has not been

@@ -8,7 +8,7 @@ use watchword_core::codec;
 use watchword_core::command::FirstProof;
 use watchword_core::device::{Device, Oath};
 use watchword_core::factor::{Generator, Passcode, hotp, totp};
-use watchword_core::id::{ChallengeId, ClientId, DeviceId, UserId};
+use watchword_core::id::{ChallengeId, ClientId, ClusterId, DeviceId, UserId};
 use watchword_core::settings::Settings;
 use watchword_core::state::State;
 use watchword_core::time::Timestamp;
@@ -103,6 +103,8 @@ pub(crate) fn generator(
 /// another node needs to go on, so issuing one writes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ChallengeToken {
+    /// The cluster that has issued it: one that is restored from a backup has the same key.
+    pub(super) cluster: ClusterId,
     /// Which challenge, and until when.
     pub(super) challenge: ChallengeRef,
     /// Whose login it is.
@@ -114,12 +116,13 @@ pub(super) struct ChallengeToken {
 impl ChallengeToken {
     /// A new challenge for `user`.
     pub(super) fn new(
+        cluster: ClusterId,
         user: UserId,
         first: FirstProof,
         expires: Timestamp,
     ) -> Result<Self, KeyError> {
         let id = ChallengeId(random::bytes()?);
-        Ok(Self { challenge: ChallengeRef { id, expires }, user, first })
+        Ok(Self { cluster, challenge: ChallengeRef { id, expires }, user, first })
     }
 
     /// Whose login it is.
@@ -127,7 +130,7 @@ impl ChallengeToken {
         self.user
     }
 
-    /// The token as bytes: about 90, where RADIUS State carries 253 (RFC 2865 section 5.24).
+    /// The token as bytes: about 110, where RADIUS State carries 253 (RFC 2865 section 5.24).
     pub(super) fn seal(&self, keys: &Keyring, client: ClientId) -> Result<Vec<u8>, KeyError> {
         let bytes = codec::encode(self).map(Zeroizing::new).map_err(|_| KeyError::Seal)?;
         Ok(keys.seal(Owner::Challenge(client), &bytes)?.as_bytes().to_vec())

@@ -4,6 +4,7 @@
 //! usage. One file per group of commands.
 
 mod attempts;
+mod backup;
 pub mod bench;
 mod check;
 mod clients;
@@ -69,6 +70,12 @@ enum Command {
     Replace(members::ReplaceArgs),
     /// Go on with this node alone when a majority is lost for good
     Recover(rescue::RecoverArgs),
+    /// Write everything into one encrypted file
+    Backup(backup::BackupArgs),
+    /// Check a backup
+    Verify(backup::VerifyArgs),
+    /// Make the first node of a new cluster from a backup
+    Restore(backup::RestoreArgs),
     /// Users: who logs in
     #[command(subcommand)]
     User(users::UserCommand),
@@ -158,6 +165,9 @@ fn run(command: Command) -> Done {
         Command::Remove(args) => members::remove(&args),
         Command::Replace(args) => members::replace(&args),
         Command::Recover(args) => rescue::recover(&args),
+        Command::Backup(args) => backup::backup(&args),
+        Command::Verify(args) => backup::verify(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::User(command) => users::run(command),
         Command::Device(command) => devices::run(command),
         Command::Client(command) => clients::run(command),

@@ -64,6 +64,15 @@ impl Connection {
         self.call(Method::POST, path, Some(body))
     }
 
+    /// Asks for something that is no JSON.
+    pub(super) fn post_for_bytes<B: Serialize>(
+        &mut self,
+        path: &str,
+        body: &B,
+    ) -> Result<Bytes, Failure> {
+        self.send(Method::POST, path, Some(body))
+    }
+
     /// Changes.
     pub(super) fn patch<B: Serialize, T: DeserializeOwned>(
         &mut self,
@@ -84,6 +93,18 @@ impl Connection {
         path: &str,
         body: Option<&B>,
     ) -> Result<T, Failure> {
+        let body = self.send(method, path, body)?;
+        // An empty answer reads as JSON's null.
+        let text: &[u8] = if body.is_empty() { b"null" } else { &body };
+        Ok(serde_json::from_slice(text)?)
+    }
+
+    fn send<B: Serialize>(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<Bytes, Failure> {
         let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         let request = Request::builder()
             .method(method)
@@ -99,9 +120,7 @@ impl Connection {
             Ok::<_, Failure>((status, body))
         })?;
         if status.is_success() {
-            // An empty answer reads as JSON's null.
-            let text: &[u8] = if body.is_empty() { b"null" } else { &body };
-            return Ok(serde_json::from_slice(text)?);
+            return Ok(body);
         }
         Err(match serde_json::from_slice::<ErrorBody>(&body) {
             Ok(error) => Failure::new(error.message),

@@ -13,10 +13,10 @@ use tokio::net::UnixListener;
 
 use super::error::ApiError;
 use crate::admin::{
-    Admin, AttemptQuery, AttemptsPage, BlockSpec, BypassSpec, ClientEdit, ClientSpec, ClientView,
-    DeviceSpec, DeviceView, Enrolled, ImportRow, LeaderView, MemberEdit, MemberView, NewToken,
-    ResyncSpec, RowOutcome, SettingsChangeView, SettingsEdit, SettingsView, StatusView, TestLogin,
-    TestReport, TokenSpec, TokenView, UserEdit, UserSpec, UserView, UsersPage,
+    Admin, AttemptQuery, AttemptsPage, BackupSpec, BlockSpec, BypassSpec, ClientEdit, ClientSpec,
+    ClientView, DeviceSpec, DeviceView, Enrolled, ImportRow, LeaderView, MemberEdit, MemberView,
+    NewToken, ResyncSpec, RowOutcome, SettingsChangeView, SettingsEdit, SettingsView, StatusView,
+    TestLogin, TestReport, TokenSpec, TokenView, UserEdit, UserSpec, UserView, UsersPage,
 };
 
 /// Largest request body, in bytes: a batch of imported rows.
@@ -53,6 +53,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/v1/tokens/{id}", delete(revoke_token))
         .route("/v1/transfer", post(transfer))
         .route("/v1/drain", post(drain))
+        .route("/v1/backup", post(backup))
         .route("/v1/users", get(users).post(add_user))
         .route("/v1/users/{name}", get(user).patch(edit_user).delete(delete_user))
         .route("/v1/users/{name}/block", post(block_user).delete(unblock_user))
@@ -117,6 +118,13 @@ async fn transfer(State(admin): State<Admin>, Json(to): Json<LeaderView>) -> Ans
 
 async fn drain(State(admin): State<Admin>, Json(drained): Json<bool>) -> Answer<LeaderView> {
     Ok(Json(admin.drain(drained).await?))
+}
+
+async fn backup(
+    State(admin): State<Admin>,
+    Json(spec): Json<BackupSpec>,
+) -> Result<Vec<u8>, ApiError> {
+    Ok(admin.backup(spec).await?)
 }
 
 async fn users(State(admin): State<Admin>, Query(page): Query<Page>) -> Answer<UsersPage> {

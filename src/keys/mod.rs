@@ -6,6 +6,7 @@
 
 mod credential;
 mod keyring_file;
+mod passphrase;
 mod pkcs11;
 mod private_file;
 mod sealing;
@@ -18,6 +19,7 @@ use watchword_core::id::{ClientId, ClusterId, DeviceId, UserId};
 use watchword_core::sealed::Sealed;
 use zeroize::Zeroizing;
 
+pub use passphrase::PassphraseKey;
 pub use pkcs11::Pkcs11Error;
 pub use private_file::{read_private, replace_private};
 use sealing::{KEY_BYTES, SealingKey};
@@ -42,6 +44,8 @@ pub enum Owner {
     AuthorityKey(ClusterId),
     /// The private key of a node's certificate.
     NodeKey(ClusterId),
+    /// A part of a backup, by its place in it.
+    BackupPart([u8; 16]),
 }
 
 impl Owner {
@@ -54,6 +58,7 @@ impl Owner {
             Self::DataKey => (5, [0; 16]),
             Self::AuthorityKey(ClusterId(id)) => (6, id),
             Self::NodeKey(ClusterId(id)) => (7, id),
+            Self::BackupPart(id) => (8, id),
         };
         let mut data = [kind; 17];
         if let Some((_, rest)) = data.split_first_mut() {

@@ -5,15 +5,14 @@
 
 use std::path::Path;
 
-use argon2::Argon2;
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::credential::read_credential;
 use super::private_file::read_private;
-use super::sealing::{KEY_BYTES, SealingKey};
-use super::{KeyError, Owner, pkcs11};
+use super::sealing::SealingKey;
+use super::{KeyError, Owner, PassphraseKey, pkcs11};
 use crate::config::KeySource;
 use crate::random;
 
@@ -116,12 +115,7 @@ fn key_of_passphrase(path: &Path, salt: &[u8]) -> Result<SealingKey, KeyError> {
     if passphrase.is_empty() {
         return Err(KeyError::PassphraseEmpty(path.to_owned()));
     }
-    let mut key = Zeroizing::new([0; KEY_BYTES]);
-    // Argon2id, version 0x13, 19 MiB, two passes: the library's default, RFC 9106.
-    Argon2::default()
-        .hash_password_into(passphrase, salt, &mut *key)
-        .map_err(|_| KeyError::DoesNotOpen)?;
-    SealingKey::from_bytes(&*key).ok_or(KeyError::DoesNotOpen)
+    Ok(PassphraseKey::derive(passphrase, salt)?.0)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@
 mod harness;
 
 mod attempts;
+mod backup;
 mod challenge;
 mod chaos;
 mod clients;

@@ -22,7 +22,7 @@ const LAYERS: &[(u8, &[&str])] = &[
             "throttle",
         ],
     ),
-    (3, &["directory", "delivery"]),
+    (3, &["backup", "directory", "delivery"]),
     (4, &["auth", "admin"]),
     (5, &["radius", "ldap", "https", "admission"]),
     (6, &["cli", "join", "node", "main", "lib"]),

@@ -131,6 +131,11 @@ impl Directory {
         run(&mut self.command(arguments), "")
     }
 
+    /// Runs a command that needs no node.
+    pub(crate) fn plain(&self, arguments: &[&str]) -> Outcome {
+        run(watchword().args(arguments), "")
+    }
+
     /// Runs the node and waits until it is ready.
     pub(crate) fn serve(self) -> Node {
         self.serve_by(|command| command)
