@@ -91,7 +91,8 @@ pub enum Proof {
 struct Stale;
 
 pub(super) fn conclude(state: &mut State, at: Moment, command: &Conclude) -> Applied {
-    let verdict = match state.attempts.decision(command.request, at.now) {
+    let decided = state.attempts.decision(command.request, at.now);
+    let verdict = match decided.filter(|_| !cfg!(mutant = "forget_decisions")) {
         Some(Decided::Lately(attempt, earlier)) => {
             let verdict = earlier.verdict;
             return Applied::Concluded(Decision { verdict, attempt, repeated: true });

@@ -1,0 +1,14 @@
+//! Lets a control break one rule: `WATCHWORD_MUTANT=NAME` compiles a variant on which a test must fail.
+//! A release cannot be built so.
+
+const MUTANTS: &[&str] = &["forget_decisions"];
+
+fn main() {
+    let values: Vec<_> = MUTANTS.iter().map(|mutant| format!("{mutant:?}")).collect();
+    println!("cargo::rustc-check-cfg=cfg(mutant, values({}))", values.join(", "));
+    println!("cargo::rerun-if-env-changed=WATCHWORD_MUTANT");
+    let Ok(mutant) = std::env::var("WATCHWORD_MUTANT") else { return };
+    assert!(MUTANTS.contains(&&*mutant), "there is no mutant {mutant}");
+    assert_ne!(std::env::var("PROFILE").as_deref(), Ok("release"), "a release has no mutants");
+    println!("cargo::rustc-cfg=mutant={mutant:?}");
+}
