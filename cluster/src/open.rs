@@ -211,6 +211,7 @@ impl Cluster {
         bring_up_to_date(&mut state_machine, &log, &medium).await.map_err(failed)?;
         let view = state_machine.view();
         let network = Network::new(&options);
+        network.epoch(view.state().nodes().epoch());
         let raft = Raft::new(node_id, config, network.clone(), log, state_machine)
             .await
             .map_err(|fatal| OpenError::Raft(fatal.to_string()))?;

@@ -246,6 +246,7 @@ pub(crate) async fn keep(cluster: Cluster) {
         }
         let membership = metrics.membership_config.membership();
         let me = cluster.inner.node_id;
+        cluster.inner.network.epoch(cluster.state().nodes().epoch());
         let members: BTreeMap<_, _> =
             membership.nodes().map(|(&id, node)| (id, node.addr.clone())).collect();
         cluster.inner.network.note_addresses(&members);
@@ -274,7 +275,8 @@ async fn ask(cluster: &Cluster, id: NodeId, address: String) {
     let answered = clock();
     let answer = match answer {
         Ok(answer) => answer,
-        Err(status) => return cluster.inner.network.note(&status),
+        Err(status) if id != cluster.inner.node_id => return cluster.inner.network.note(&status),
+        Err(_) => return,
     };
     let Ok(report) = network::open::<Report>(answer.get_ref()) else { return };
     if id == cluster.inner.node_id {

@@ -58,6 +58,9 @@ pub(super) fn run(config: &Config, while_stdin_open: bool) -> Done {
     node_runtime()?.block_on(async {
         // Caught from here on, so that a stop during the start is a clean one too.
         let mut stop = StopSignal::new()?;
+        // A file that may grow no further is an error like a full disk, which the store reports; without
+        // somebody who listens, the signal would end the process before it can.
+        let _no_room = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
         let node = Node::start(config, recorder).await?;
         let addresses = node.radius_addresses();
         tracing::info!(radius = ?addresses, metrics = %node.metrics_address(), "node started");

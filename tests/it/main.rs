@@ -23,6 +23,7 @@ mod command_line;
 mod demo;
 mod devices;
 mod durability;
+mod faults;
 mod health;
 mod import;
 mod key_sealing;

@@ -8,13 +8,14 @@ use serde_json::Value;
 use watchword::radius::packet::Code;
 
 use crate::cluster::with_alice;
+use crate::faults::login;
 use crate::harness::{Directory, Nas, Node, Process, Question};
 use crate::radius_login::KEY;
 
 #[test]
 fn a_node_goes_on_alone_and_the_lost_majority_is_told_so() {
     let [first, second, third] = with_alice(Node::three());
-    assert_eq!(Nas::new(&first).login("alice", &KEY.passcode(0)), Code::AccessAccept);
+    assert_eq!(login(&first, 0), Code::AccessAccept);
     first.wait_for_status("the attempt", |status| status["attempts"] == 1);
     let (first, second, third) = (first.kill(), second.kill(), third.kill());
     let refused = first.cli(&["recover"]).refused();
@@ -22,9 +23,8 @@ fn a_node_goes_on_alone_and_the_lost_majority_is_told_so() {
     first.cli(&["recover", "--yes"]).done();
     let first = first.serve();
     first.wait_for_voters(1);
-    let mut nas = Nas::new(&first);
-    assert_eq!(nas.login("alice", &KEY.passcode(0)), Code::AccessReject, "it stays used");
-    assert_eq!(nas.login("alice", &KEY.passcode(1)), Code::AccessAccept);
+    assert_eq!(login(&first, 0), Code::AccessReject, "it stays used");
+    assert_eq!(login(&first, 1), Code::AccessAccept);
     // The two others are a quorum of the membership that they know, and decide nothing.
     let back = [second, third].map(|directory| {
         let process = Process::spawn("a lost node", &mut directory.command(&["serve"]));
@@ -42,8 +42,8 @@ fn a_node_goes_on_alone_and_the_lost_majority_is_told_so() {
     }
     let fourth = Directory::for_peers().join(&first, &first.token(&[]));
     first.wait_for_voters(2);
-    assert_eq!(Nas::new(&fourth).login("alice", &KEY.passcode(1)), Code::AccessReject);
-    assert_eq!(Nas::new(&fourth).login("alice", &KEY.passcode(2)), Code::AccessAccept);
+    assert_eq!(login(&fourth, 1), Code::AccessReject);
+    assert_eq!(login(&fourth, 2), Code::AccessAccept);
 }
 
 fn told_removed(line: &str) -> Option<()> {
@@ -66,7 +66,7 @@ fn a_wiped_node_is_replaced() {
     let members = first.cli(&["members", "--format", "json"]).json();
     let ids: Vec<_> = members.as_array().expect("a list").iter().map(|one| &one["node"]).collect();
     assert_eq!(ids, [1, 2, 4]);
-    assert_eq!(Nas::new(&back).login("alice", &KEY.passcode(0)), Code::AccessAccept);
+    assert_eq!(login(&back, 0), Code::AccessAccept);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn a_node_that_has_moved_is_found_at_its_new_address() {
     first.cli(&["members", "edit", "3", "--address", &address]).done();
     let third = third.serve();
     second.wait_for_status("all is well", |status| status["ready"] == true);
-    assert_eq!(Nas::new(&third).login("alice", &KEY.passcode(0)), Code::AccessAccept);
+    assert_eq!(login(&third, 0), Code::AccessAccept);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_copy_of_a_running_node_decides_nothing() {
     for node in [&first, &second, &third] {
         node.wait_for_status("it goes on", |status| status["ready"] == true);
     }
-    assert_eq!(Nas::new(&third).login("alice", &KEY.passcode(0)), Code::AccessAccept);
+    assert_eq!(login(&third, 0), Code::AccessAccept);
 }
 
 fn copy_dir(from: &Path, to: &Path) {

@@ -7,6 +7,7 @@ mod crash;
 mod damage;
 mod fault;
 mod membership;
+mod peer;
 mod snapshot;
 mod suite;
 

@@ -87,6 +87,13 @@ impl Process {
         assert!(sent.success(), "{} cannot be signalled", self.name);
     }
 
+    /// Lets no file of the process grow beyond 64 KiB from now on: every write behind that fails.
+    pub(crate) fn limit_files(&self) {
+        let id = self.child.id().to_string();
+        let limited = Command::new("prlimit").args(["--pid", &id, "--fsize=65536"]).status();
+        assert!(limited.expect("prlimit runs").success(), "{} cannot be limited", self.name);
+    }
+
     /// Kills without warning, as a power cut or the kernel would.
     pub(crate) fn kill(&mut self) {
         _ = self.child.kill();

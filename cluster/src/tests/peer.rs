@@ -1,0 +1,101 @@
+//! Calls that no member of ours would make.
+
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Request};
+use watchword_core::id::TokenId;
+use watchword_proto::Frame;
+use watchword_proto::peer_server::Peer;
+
+use super::*;
+use crate::network::{MESSAGE_BYTES_MAX, frame};
+use crate::service::PeerService;
+use crate::transport::Caller;
+
+/// A call by `caller`, of this epoch.
+fn call(data: Vec<u8>, caller: Caller, epoch: Option<u64>) -> Request<Frame> {
+    let mut request = Request::new(Frame { data: data.into() });
+    request.extensions_mut().insert(caller);
+    if let Some(epoch) = epoch {
+        request.metadata_mut().insert("watchword-epoch", MetadataValue::from(epoch));
+    }
+    request
+}
+
+/// Rubbish of many lengths, and what claims to be long.
+fn rubbish() -> Vec<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> = (0..200_u32)
+        .map(|n| (0..n).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect())
+        .collect();
+    all.extend([vec![0xff; 64], vec![1; 64], vec![0; MESSAGE_BYTES_MAX]]);
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn malformed_calls_are_refused_and_the_node_goes_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cluster = Cluster::create(options(dir.path()), "a:1".into()).await.expect("created");
+    let service = PeerService(cluster.clone());
+    let member = Caller::Node(2);
+    for data in rubbish() {
+        let call = || call(data.clone(), member, Some(0));
+        for answer in [
+            service.append_one(call()).await.map(drop),
+            service.vote(call()).await.map(drop),
+            service.pre_vote(call()).await.map(drop),
+            service.transfer_leader(call()).await.map(drop),
+        ] {
+            // A few happen to be messages: then they are answered as such.
+            if let Err(status) = answer {
+                assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+            }
+        }
+        if let Err(status) = service.propose(call()).await {
+            assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        }
+    }
+    assert!(cluster.status().fault.is_none());
+    cluster.shutdown().await.expect("closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_no_member_of_this_epoch_gets_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cluster = Cluster::create(options(dir.path()), "a:1".into()).await.expect("created");
+    cluster.propose(add_user(1)).await.expect("applied");
+    let service = PeerService(cluster.clone());
+    let asked = |caller, epoch| {
+        let request = call(frame(&()).expect("encodes").data.to_vec(), caller, epoch);
+        let service = &service;
+        async move { service.read_index(request).await.map(drop).map_err(|status| status.code()) }
+    };
+    assert_eq!(asked(Caller::Node(2), Some(0)).await, Ok(()));
+    let token = Caller::Token(TokenId([1; 16]));
+    assert_eq!(asked(token, Some(0)).await, Err(Code::PermissionDenied));
+    assert_eq!(asked(Caller::Node(2), None).await, Err(Code::InvalidArgument));
+    // Somebody of a later epoch: the cluster went on without this node, which decides nothing more.
+    assert_eq!(asked(Caller::Node(2), Some(1)).await, Err(Code::Unavailable));
+    assert!(cluster.propose(add_user(2)).await.is_err());
+    assert!(cluster.status().fault.is_some_and(|fault| fault.contains("removed")));
+    cluster.shutdown().await.expect("closed");
+    let opened = Cluster::open(options(dir.path())).await;
+    assert!(matches!(opened, Err(OpenError::Removed)), "it remembers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_missed_a_recovery_is_told_that_it_was_removed() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cluster = Cluster::create(options(dir.path()), "a:1".into()).await.expect("created");
+    cluster.propose(add_user(1)).await.expect("applied");
+    cluster.shutdown().await.expect("closed");
+    crate::recover(dir.path(), 1, Timestamp(1)).await.expect("recovered");
+    let cluster = Cluster::open(options(dir.path())).await.expect("opened");
+    assert_eq!(cluster.state().user_count(), 1, "nothing is lost");
+    assert_eq!(cluster.state().nodes().epoch(), 1);
+    let voters: Vec<_> = cluster.status().voters.iter().map(|voter| voter.id).collect();
+    assert_eq!(voters, [1]);
+    let service = PeerService(cluster.clone());
+    let request = call(frame(&()).expect("encodes").data.to_vec(), Caller::Node(7), Some(0));
+    let refused = service.read_index(request).await.expect_err("of an earlier epoch");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    cluster.shutdown().await.expect("closed");
+}
