@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use futures::{Stream, TryStreamExt};
@@ -24,6 +25,8 @@ use crate::survey::Checkpoints;
 pub(crate) struct View {
     state: ArcSwap<State>,
     applied: watch::Sender<u64>,
+    /// The same index, to look at on every login without a lock.
+    index: AtomicU64,
 }
 
 impl View {
@@ -34,7 +37,7 @@ impl View {
 
     /// Index of the last entry in the published state.
     pub(crate) fn applied(&self) -> u64 {
-        *self.applied.borrow()
+        self.index.load(Ordering::Acquire)
     }
 
     /// The same, for whoever waits for a change.
@@ -44,7 +47,9 @@ impl View {
 
     fn publish(&self, state: &State, applied: Option<LogId>) {
         self.state.store(Arc::new(state.clone()));
-        self.applied.send_replace(applied.map_or(0, |applied| applied.index));
+        let index = applied.map_or(0, |applied| applied.index);
+        self.index.store(index, Ordering::Release);
+        self.applied.send_replace(index);
     }
 }
 
@@ -61,8 +66,11 @@ pub(crate) struct StateMachine {
 impl StateMachine {
     /// An empty state.
     pub(crate) fn new(shelf: Shelf, checkpoints: Arc<Checkpoints>) -> Self {
-        let view =
-            View { state: ArcSwap::from_pointee(State::default()), applied: watch::Sender::new(0) };
+        let view = View {
+            state: ArcSwap::from_pointee(State::default()),
+            applied: watch::Sender::new(0),
+            index: AtomicU64::new(0),
+        };
         Self {
             state: State::default(),
             applied: None,

@@ -79,6 +79,8 @@ pub(crate) struct Survey {
     checkpoints: Arc<Checkpoints>,
     /// Milliseconds by which this node's clock is ahead of the voters' median.
     clock_error_ms: AtomicI64,
+    /// Whether this node was found unfit in the latest round.
+    is_unfit: AtomicBool,
     /// Whether another process answered for this node.
     has_twin: AtomicBool,
     /// Index of the latest checkpoint at which all voters that answer hold the same state.
@@ -123,6 +125,7 @@ impl Survey {
             heard: Mutex::default(),
             checkpoints,
             clock_error_ms: AtomicI64::new(UNKNOWN),
+            is_unfit: AtomicBool::new(false),
             has_twin: AtomicBool::new(false),
             equal_at: AtomicU64::new(0),
             differs_at: AtomicU64::new(0),
@@ -310,7 +313,7 @@ impl Cluster {
     }
 
     /// Why this node must not decide anything, if so.
-    pub fn unfit(&self) -> Option<String> {
+    pub(crate) fn unfit(&self) -> Option<String> {
         let survey = &self.inner.survey;
         if let Some(fault) = self.fault() {
             return Some(fault.to_owned());
@@ -332,8 +335,16 @@ impl Cluster {
         })
     }
 
+    /// Why this node must not examine requests, if so. Costs next to nothing where it may.
+    pub fn cannot_examine(&self) -> Option<String> {
+        if self.inner.survey.is_unfit.load(Ordering::Relaxed) {
+            return self.unfit();
+        }
+        self.lagging()
+    }
+
     /// Why this node must not examine anything yet: its state is too old.
-    pub fn lagging(&self) -> Option<String> {
+    pub(crate) fn lagging(&self) -> Option<String> {
         let behind = self.inner.contact.lag(self.inner.view.applied())?;
         Some(format!("it is {behind} entries behind the leader and catches up"))
     }
@@ -341,8 +352,9 @@ impl Cluster {
     /// Stands for election or not, as its fitness demands.
     pub(crate) fn note_fitness(&self) {
         let is_drained = self.inner.drained.load(Ordering::Relaxed);
-        let stands = !is_drained && self.unfit().is_none() && self.fault().is_none();
-        self.inner.raft.runtime_config().elect(stands);
+        let is_unfit = self.unfit().is_some();
+        self.inner.survey.is_unfit.store(is_unfit, Ordering::Relaxed);
+        self.inner.raft.runtime_config().elect(!is_drained && !is_unfit);
     }
 }
 

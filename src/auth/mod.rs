@@ -98,7 +98,7 @@ impl Authenticator {
     /// When nothing could be decided. That is not a refusal: the adapter must answer in a way that
     /// makes the client ask another node.
     pub async fn authenticate(&self, request: &Request) -> Result<Outcome, Error> {
-        if let Some(reason) = self.cluster.unfit().or_else(|| self.cluster.lagging()) {
+        if let Some(reason) = self.cluster.cannot_examine() {
             return Err(Error::Unfit(reason));
         }
         for _ in 0..EXAMINATIONS_MAX {
