@@ -28,7 +28,7 @@ const FORMAT: u32 = 1;
 const PIECE_BYTES: usize = 256 * 1024;
 /// Longest sealed part that is believed, in bytes.
 const PART_BYTES_MAX: usize = 2 * PIECE_BYTES;
-/// Longest passphrase that is asked to be typed, in bytes.
+/// Shortest passphrase, in bytes.
 const PASSPHRASE_BYTES_MIN: usize = 8;
 
 /// What a backup says of itself in the clear.

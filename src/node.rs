@@ -129,10 +129,7 @@ pub async fn init(config: &Config) -> Result<NewToken, NodeError> {
         Err(KeyError::Exists(_)) => open_keys(config, &source).await?,
         created => created?,
     };
-    if !Identity::exists(&config.data_dir) {
-        new_identity(&keys)?.save(&config.data_dir, &keys)?;
-    }
-    let identity = Identity::load(&config.data_dir, &keys)?;
+    let identity = own_identity(config, &keys)?;
     let options = options(config, &identity)?;
     let cluster = Cluster::create(options, config.peers.advertised()).await?;
     let keys = Arc::new(keys);
@@ -167,10 +164,7 @@ pub async fn restore(config: &Config, backup: Backup) -> Result<State, NodeError
         }
         adopted => adopted?,
     };
-    if !Identity::exists(&config.data_dir) {
-        new_identity(&keys)?.save(&config.data_dir, &keys)?;
-    }
-    let identity = Identity::load(&config.data_dir, &keys)?;
+    let identity = own_identity(config, &keys)?;
     let found = founding(config, &identity).ok_or(NodeError::NotFounder)?;
     let state = state.restored(clock::now(), &found);
     let (address, node) = (config.peers.advertised(), identity.node);
@@ -212,6 +206,14 @@ pub fn prepare_data_dir(config: &Config) -> Result<(), NodeError> {
     let failed = |source| NodeError::DataDir { path: config.data_dir.clone(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(&config.data_dir).map_err(failed)?;
     check_private(&config.data_dir)
+}
+
+/// The identity in the data directory; a founder's new one if there is none.
+fn own_identity(config: &Config, keys: &Keyring) -> Result<Identity, NodeError> {
+    if !Identity::exists(&config.data_dir) {
+        new_identity(keys)?.save(&config.data_dir, keys)?;
+    }
+    Ok(Identity::load(&config.data_dir, keys)?)
 }
 
 /// The identity of a founder, with a new authority.
@@ -454,8 +456,8 @@ async fn renew(
     }
 }
 
-/// Says so when the cluster looks for this node elsewhere. It is not put right by itself: a copy of a node
-/// that runs would take its place.
+/// Says so when the cluster looks for this node elsewhere. It is not put right by itself: a copy of
+/// a node that runs would take its place.
 fn warn_of_address(admin: &Admin, node: NodeId, address: &str) {
     if let Some(recorded) = admin.recorded_address(node).filter(|recorded| recorded != address) {
         tracing::warn!(

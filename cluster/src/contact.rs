@@ -45,7 +45,7 @@ impl Contact {
 
     /// Notes a message of a leader that has committed so many entries.
     pub(crate) fn note(&self, leader: NodeId, committed: u64) {
-        if self.silence(leader) >= self.patience {
+        if !self.hears(leader) {
             self.first_committed.fetch_max(committed, Ordering::Relaxed);
         }
         self.committed.fetch_max(committed, Ordering::Relaxed);
@@ -53,8 +53,13 @@ impl Contact {
         self.at.store(self.now(), Ordering::Relaxed);
     }
 
+    /// Whether `leader` was heard of lately.
+    pub(crate) fn hears(&self, leader: NodeId) -> bool {
+        self.silence(leader) < self.patience
+    }
+
     /// For how long `leader` has been silent; a new leader counts as heard of only when it was.
-    pub(crate) fn silence(&self, leader: NodeId) -> Duration {
+    fn silence(&self, leader: NodeId) -> Duration {
         let heard = self.from.load(Ordering::Relaxed) == leader;
         let at = if heard { self.at.load(Ordering::Relaxed) } else { 0 };
         match at {

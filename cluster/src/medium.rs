@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use openraft::storage::IOFlushed;
+use openraft::type_config::TypeConfigExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -225,6 +226,13 @@ impl Medium {
         let (to, answer) = oneshot::channel();
         self.submit(make(to));
         answer.await.map_err(|_| io::Error::other("the store is closed"))?
+    }
+
+    /// Adds consecutive entries at the end of the log and waits until they are durable.
+    pub(crate) async fn append(&self, entries: Vec<RaftEntry>) -> io::Result<()> {
+        let (to, flushed) = TypeConfig::oneshot();
+        self.submit(Request::Append { entries, done: IOFlushed::signal(to) });
+        flushed.await.map_err(io::Error::other)?
     }
 
     /// What the medium tells.

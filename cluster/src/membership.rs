@@ -98,7 +98,7 @@ struct Checkpoint {
 impl Checkpoint {
     /// Has all members take the digest of their state at the same entry, if anything has changed.
     async fn take(&mut self, cluster: &Cluster) {
-        if *cluster.changes().borrow() <= self.index {
+        if cluster.inner.view.applied() <= self.index {
             return;
         }
         match cluster.propose_indexed(Command::Checkpoint).await {

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -91,8 +91,8 @@ pub(crate) struct Network {
     removed: Arc<AtomicBool>,
     /// Where that is written down, so that it also holds after a restart.
     marker: Arc<Path>,
-    /// The epoch in which this node joined, or a later one that it has come to.
-    epoch: Arc<AtomicU64>,
+    /// This node's epoch.
+    epoch: u64,
 }
 
 /// A handle to what a peer serves.
@@ -100,12 +100,11 @@ pub(crate) type Client = PeerClient<InterceptedService<Channel, EpochStamp>>;
 
 /// Adds this node's epoch to every call.
 #[derive(Clone)]
-pub(crate) struct EpochStamp(Arc<AtomicU64>);
+pub(crate) struct EpochStamp(u64);
 
 impl Interceptor for EpochStamp {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let epoch = self.0.load(Ordering::Relaxed);
-        request.metadata_mut().insert(EPOCH, MetadataValue::from(epoch));
+        request.metadata_mut().insert(EPOCH, MetadataValue::from(self.0));
         Ok(request)
     }
 }
@@ -132,7 +131,7 @@ struct Known {
 
 impl Network {
     /// Connections by the transport; without one, no peer can be reached.
-    pub(crate) fn new(options: &Options) -> Self {
+    pub(crate) fn new(options: &Options, epoch: u64) -> Self {
         Self {
             transport: options.transport.clone(),
             me: options.node_id,
@@ -140,7 +139,7 @@ impl Network {
             addresses: Arc::default(),
             removed: Arc::default(),
             marker: storage::removed_marker(&options.data_dir).into(),
-            epoch: Arc::new(AtomicU64::new(options.epoch)),
+            epoch,
         }
     }
 
@@ -152,9 +151,9 @@ impl Network {
         }
     }
 
-    /// This node's epoch, given the one in its state.
-    pub(crate) fn epoch(&self, replicated: u64) -> u64 {
-        self.epoch.fetch_max(replicated, Ordering::Relaxed).max(replicated)
+    /// This node's epoch.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// Whether a member has told this node that it was removed.
@@ -205,7 +204,7 @@ impl Network {
                 channel
             }
         };
-        let client = PeerClient::with_interceptor(channel, EpochStamp(self.epoch.clone()));
+        let client = PeerClient::with_interceptor(channel, EpochStamp(self.epoch));
         Some(
             client
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -81,12 +82,8 @@ impl Cluster {
     /// When there is a store already, or the file system fails. A store that was not finished is
     /// never taken for one.
     pub async fn create(options: Options, address: String) -> Result<Self, OpenError> {
-        let (dir, node_id) = (options.data_dir.clone(), options.node_id);
-        let first = first_entry(node_id, address);
-        let failed = failed(&options);
-        TypeConfig::spawn_blocking(move || storage::create(&dir, node_id, Some(&first)))
-            .await
-            .map_err(failed)??;
+        let first = first_entry(options.node_id, address);
+        create_store(&options.data_dir, options.node_id, Some(first)).await?;
         Self::open(options).await
     }
 
@@ -96,10 +93,7 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::create`].
     pub async fn create_empty(options: &Options) -> Result<(), OpenError> {
-        let (dir, node_id) = (options.data_dir.clone(), options.node_id);
-        TypeConfig::spawn_blocking(move || storage::create(&dir, node_id, None))
-            .await
-            .map_err(failed(options))?
+        create_store(&options.data_dir, options.node_id, None).await
     }
 
     /// Shows other credentials from the next connection on.
@@ -145,13 +139,8 @@ impl Cluster {
     /// # Errors
     /// When there is no store, it is in use, damaged or older than what this node has promised.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        let (dir, node_id) = (options.data_dir.clone(), options.node_id);
-        let (storage, recovered) =
-            TypeConfig::spawn_blocking(move || storage::open(&dir, Some(node_id)))
-                .await
-                .map_err(failed(&options))??;
-        let disk = Disk::start(storage, &recovered).map_err(failed(&options))?;
-        Self::start(options, Medium::Disk(disk), recovered).await
+        let (disk, recovered) = open_store(&options.data_dir, options.node_id).await?;
+        Self::start(options, disk, recovered).await
     }
 
     /// Like [`Cluster::create`], on an empty disk in memory.
@@ -166,13 +155,9 @@ impl Cluster {
         if disk.recovered().last.is_some() {
             return Err(OpenError::Exists(options.data_dir));
         }
-        let (to, flushed) = TypeConfig::oneshot();
-        disk.submit(Request::Append {
-            entries: vec![first_entry(options.node_id, address)],
-            done: openraft::storage::IOFlushed::signal(to),
-        });
-        let written = flushed.await.map_err(io::Error::other).and_then(|result| result);
-        written.map_err(failed(&options))?;
+        let first = vec![first_entry(options.node_id, address)];
+        let written = Medium::Memory(disk.clone()).append(first).await;
+        written.map_err(failed(&options.data_dir))?;
         Self::open_in_memory(options, disk).await
     }
 
@@ -194,7 +179,7 @@ impl Cluster {
         medium: Medium,
         recovered: Recovered,
     ) -> Result<Self, OpenError> {
-        let failed = failed(&options);
+        let failed = failed(&options.data_dir);
         let config = Arc::new(options::config(&options)?);
         let node_id = options.node_id;
         let sole_voter = recovered
@@ -210,8 +195,9 @@ impl Cluster {
         let mut state_machine = StateMachine::new(shelf, Arc::clone(&checkpoints));
         bring_up_to_date(&mut state_machine, &log, &medium).await.map_err(failed)?;
         let view = state_machine.view();
-        let network = Network::new(&options);
-        network.epoch(view.state().nodes().epoch());
+        // Only `recover` begins an epoch, and it works on a store that nobody runs on.
+        let epoch = options.epoch.max(view.state().nodes().epoch());
+        let network = Network::new(&options, epoch);
         let raft = Raft::new(node_id, config, network.clone(), log, state_machine)
             .await
             .map_err(|fatal| OpenError::Raft(fatal.to_string()))?;
@@ -225,7 +211,6 @@ impl Cluster {
                     network: network.clone(),
                     view: view.clone(),
                     contact: contact.clone(),
-                    patience,
                     node_id,
                 }),
                 raft,
@@ -360,7 +345,32 @@ fn read_ahead(
     TypeConfig::spawn(async move { log.try_get_log_entries(from..to).await })
 }
 
-fn failed(options: &Options) -> impl Fn(io::Error) -> OpenError + use<> {
-    let dir = options.data_dir.clone();
+/// Creates a store that holds `first` as its only entry, or none.
+pub(crate) async fn create_store(
+    data_dir: &Path,
+    node_id: NodeId,
+    first: Option<RaftEntry>,
+) -> Result<(), OpenError> {
+    let dir = data_dir.to_owned();
+    TypeConfig::spawn_blocking(move || storage::create(&dir, node_id, first.as_ref()))
+        .await
+        .map_err(failed(data_dir))?
+}
+
+/// Opens the store, and hands it to its thread.
+pub(crate) async fn open_store(
+    data_dir: &Path,
+    node_id: NodeId,
+) -> Result<(Medium, Recovered), OpenError> {
+    let dir = data_dir.to_owned();
+    let opening = TypeConfig::spawn_blocking(move || storage::open(&dir, Some(node_id)));
+    let (storage, recovered) = opening.await.map_err(failed(data_dir))??;
+    let disk = Disk::start(storage, &recovered).map_err(failed(data_dir))?;
+    Ok((Medium::Disk(disk), recovered))
+}
+
+/// Makes an error about the store in `data_dir`.
+pub(crate) fn failed(data_dir: &Path) -> impl Fn(io::Error) -> OpenError + use<> {
+    let dir = data_dir.to_owned();
     move |source| OpenError::Io { dir: dir.clone(), source }
 }

@@ -115,8 +115,6 @@ pub(crate) struct Route {
     pub(crate) network: Network,
     pub(crate) view: Arc<View>,
     pub(crate) contact: Arc<Contact>,
-    /// Silence after which the leader counts as gone.
-    pub(crate) patience: Duration,
     pub(crate) node_id: NodeId,
 }
 
@@ -214,7 +212,7 @@ impl Route {
             let known = status::leader(&metrics.borrow_watched());
             match known {
                 Some((leader, _)) if leader == self.node_id => return Ok(Leader::Me),
-                Some((leader, address)) if self.contact.silence(leader) < self.patience => {
+                Some((leader, address)) if self.contact.hears(leader) => {
                     return Ok(Leader::Other(leader, address));
                 }
                 Some(_) | None => {}

@@ -7,22 +7,18 @@ use std::io;
 use std::path::Path;
 
 use openraft::entry::RaftEntry as _;
-use openraft::storage::IOFlushed;
-use openraft::type_config::TypeConfigExt;
 use openraft::{BasicNode, EntryPayload};
 use watchword_core::command::Command;
 use watchword_core::time::Timestamp;
 use watchword_core::{Entry, State};
 
 use crate::block::log_id;
-use crate::disk::Disk;
 use crate::logged::Logged;
 use crate::medium::{Medium, Recovered, Request};
-use crate::runtime::{
-    LogId, Membership, NodeId, RaftEntry, SnapshotMeta, StoredMembership, TypeConfig, Vote,
-};
+use crate::open::{create_store, failed, open_store};
+use crate::runtime::{LogId, Membership, NodeId, RaftEntry, SnapshotMeta, StoredMembership, Vote};
 use crate::snapshot::Shelf;
-use crate::storage::{self, OpenError};
+use crate::storage::OpenError;
 
 /// What a store holds on which a node is to go on alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +34,7 @@ pub struct Remains {
 /// # Errors
 /// When there is no store, it is in use or damaged.
 pub async fn remains(data_dir: &Path, node_id: NodeId) -> Result<Remains, OpenError> {
-    let (disk, recovered) = open(data_dir, node_id).await?;
+    let (disk, recovered) = open_store(data_dir, node_id).await?;
     close(data_dir, disk).await?;
     let last = recovered.last.ok_or_else(|| OpenError::Missing(data_dir.to_owned()))?;
     let voters = recovered.effective_membership().map(|stored| stored.voter_ids().collect());
@@ -51,10 +47,10 @@ pub async fn remains(data_dir: &Path, node_id: NodeId) -> Result<Remains, OpenEr
 /// # Errors
 /// As [`remains`], or when the store fails.
 pub async fn recover(data_dir: &Path, node_id: NodeId, now: Timestamp) -> Result<(), OpenError> {
-    let (disk, recovered) = open(data_dir, node_id).await?;
+    let (disk, recovered) = open_store(data_dir, node_id).await?;
     let written = go_on_alone(&disk, &recovered, node_id, now).await;
     close(data_dir, disk).await?;
-    written.map_err(|source| OpenError::Io { dir: data_dir.to_owned(), source })
+    written.map_err(failed(data_dir))
 }
 
 async fn go_on_alone(
@@ -80,7 +76,7 @@ async fn go_on_alone(
         entry(1, EntryPayload::Membership(alone)),
         entry(2, EntryPayload::Normal(Logged::new(command).map_err(io::Error::other)?)),
     ];
-    append(disk, entries).await
+    disk.append(entries).await
 }
 
 /// Creates a store that begins with `state`, as of log index `index`, with this node as the only
@@ -95,15 +91,12 @@ pub async fn create_from(
     index: u64,
     state: &State,
 ) -> Result<(), OpenError> {
-    let failed = |source| OpenError::Io { dir: data_dir.to_owned(), source };
-    let bytes = state.encode().map_err(|error| failed(io::Error::other(error)))?;
-    let dir = data_dir.to_owned();
-    let creating = TypeConfig::spawn_blocking(move || storage::create(&dir, node_id, None));
-    creating.await.map_err(failed)??;
-    let (disk, _) = open(data_dir, node_id).await?;
+    let bytes = state.encode().map_err(|error| failed(data_dir)(io::Error::other(error)))?;
+    create_store(data_dir, node_id, None).await?;
+    let (disk, _) = open_store(data_dir, node_id).await?;
     let written = begin_with(&disk, node_id, address, index, &bytes).await;
     close(data_dir, disk).await?;
-    written.map_err(failed)
+    written.map_err(failed(data_dir))
 }
 
 async fn begin_with(
@@ -124,22 +117,7 @@ async fn begin_with(
     disk.call(|done| Request::Purge { upto: last, done }).await
 }
 
-async fn open(data_dir: &Path, node_id: NodeId) -> Result<(Medium, Recovered), OpenError> {
-    let failed = |source| OpenError::Io { dir: data_dir.to_owned(), source };
-    let dir = data_dir.to_owned();
-    let opening = TypeConfig::spawn_blocking(move || storage::open(&dir, Some(node_id)));
-    let (storage, recovered) = opening.await.map_err(failed)??;
-    let disk = Disk::start(storage, &recovered).map_err(failed)?;
-    Ok((Medium::Disk(disk), recovered))
-}
-
 async fn close(data_dir: &Path, disk: Medium) -> Result<(), OpenError> {
     let closed = disk.call(|done| Request::Close { done }).await;
-    closed.map_err(|source| OpenError::Io { dir: data_dir.to_owned(), source })
-}
-
-async fn append(disk: &Medium, entries: Vec<RaftEntry>) -> io::Result<()> {
-    let (to, flushed) = TypeConfig::oneshot();
-    disk.submit(Request::Append { entries, done: IOFlushed::signal(to) });
-    flushed.await.map_err(io::Error::other)?
+    closed.map_err(failed(data_dir))
 }

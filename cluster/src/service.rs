@@ -33,7 +33,7 @@ impl PeerService {
         match request.extensions().get::<Caller>() {
             Some(&Caller::Node(node)) => {
                 let state = self.0.state();
-                let epoch = self.0.inner.network.epoch(state.nodes().epoch());
+                let epoch = self.0.inner.network.epoch();
                 match network::epoch_of(request.metadata()) {
                     Some(theirs) if theirs > epoch => {
                         // The cluster went on without this node.

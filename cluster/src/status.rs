@@ -69,8 +69,6 @@ pub struct Status {
     pub in_contact: bool,
     /// Whether it was taken out of service.
     pub drained: bool,
-    /// Entries by which each other member is behind; only the leader knows.
-    pub lag: Vec<(NodeId, u64)>,
     /// What the other members have said of themselves.
     pub peers: Vec<Peer>,
     /// Milliseconds by which this node's clock is ahead of the voters' median, once that is known.
@@ -136,7 +134,6 @@ impl Cluster {
             failure_tolerance: failure_tolerance(membership),
             in_contact: self.in_contact(&metrics),
             drained: self.inner.drained.load(Ordering::Relaxed),
-            lag: lag(&metrics),
             peers: self.inner.survey.peers(),
             clock_error_ms: self.inner.survey.clock_error_ms(),
             equal_at: self.inner.survey.equal_at(),
@@ -148,12 +145,14 @@ impl Cluster {
     }
 
     fn in_contact(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
-        let (me, patience) = (self.inner.node_id, self.inner.patience);
+        let me = self.inner.node_id;
         match metrics.current_leader {
             None => false,
-            Some(leader) if leader != me => self.inner.contact.silence(leader) < patience,
+            Some(leader) if leader != me => self.inner.contact.hears(leader),
             Some(_) if is_sole_voter(metrics.membership_config.membership(), me) => true,
-            Some(_) => metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() < patience),
+            Some(_) => {
+                metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() < self.inner.patience)
+            }
         }
     }
 
@@ -169,15 +168,6 @@ pub(crate) fn leader(metrics: &RaftServerMetrics<TypeConfig>) -> Option<(NodeId,
     let leader = metrics.current_leader?;
     let address = metrics.membership_config.membership().get_node(&leader);
     Some((leader, address.map(|node| node.addr.clone()).unwrap_or_default()))
-}
-
-fn lag(metrics: &RaftMetrics<TypeConfig>) -> Vec<(NodeId, u64)> {
-    let last = metrics.last_log_index.unwrap_or(0);
-    let behind = |matched: Option<u64>| last.saturating_sub(matched.unwrap_or(0));
-    let replication = metrics.replication.iter().flatten();
-    replication
-        .map(|(&id, matched)| (id, behind(matched.as_ref().map(|matched| matched.index))))
-        .collect()
 }
 
 fn role(state: ServerState) -> Role {

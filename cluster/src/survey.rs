@@ -249,7 +249,6 @@ pub(crate) async fn keep(cluster: Cluster) {
         }
         let membership = metrics.membership_config.membership();
         let me = cluster.inner.node_id;
-        cluster.inner.network.epoch(cluster.state().nodes().epoch());
         let members: BTreeMap<_, _> =
             membership.nodes().map(|(&id, node)| (id, node.addr.clone())).collect();
         cluster.inner.network.note_addresses(&members);

@@ -1,10 +1,10 @@
 //! Which attempt decided a request: a log-structured index.
 //!
 //! Decisions come in the order of their numbers, are looked up by a request's random id, and go in
-//! that order with the attempts that they name. A search tree would pay for every entry with a copied path of nodes, because
-//! readers share the old version. Instead the newest entries are an unsorted tail; full tails become
-//! sorted runs, and four runs of one size are merged into one of the next. Runs never change, so
-//! versions share them; a run goes as a whole when its last entry is forgotten.
+//! that order with the attempts that they name. A search tree would pay for every entry with a copied
+//! path of nodes, because readers share the old version. Instead the newest entries are an unsorted
+//! tail; full tails become sorted runs, and four runs of one size are merged into one of the next.
+//! Runs never change, so versions share them; a run goes as a whole when its last entry is forgotten.
 //!
 //! ```text
 //!   oldest                                                        newest

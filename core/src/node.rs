@@ -69,6 +69,18 @@ pub struct Node {
     pub removed: Option<Timestamp>,
 }
 
+impl Node {
+    /// A node as it comes: with the usual priority, and not removed.
+    pub(crate) fn new(
+        address: Arc<str>,
+        public_key: Arc<[u8]>,
+        votes: bool,
+        admitted: Timestamp,
+    ) -> Self {
+        Self { address, public_key, votes, priority: PRIORITY_DEFAULT, admitted, removed: None }
+    }
+}
+
 /// The nodes, the tokens, and the authority.
 #[derive(Clone, Default)]
 pub struct Nodes {

@@ -10,7 +10,7 @@ use crate::challenge::AnsweredChallenges;
 use crate::command::Found;
 use crate::device::Oath;
 use crate::factor::totp;
-use crate::node::{FOUNDER, Node, Nodes, PRIORITY_DEFAULT};
+use crate::node::{FOUNDER, Node, Nodes};
 use crate::state::State;
 use crate::time::Timestamp;
 
@@ -51,14 +51,7 @@ impl State {
         self.answered_challenges = AnsweredChallenges::default();
         self.nodes =
             Nodes { authority: Some(Arc::new(found.authority.clone())), ..Nodes::default() };
-        let founder = Node {
-            address: found.address.clone(),
-            public_key: found.public_key.clone(),
-            votes: true,
-            priority: PRIORITY_DEFAULT,
-            admitted: self.time,
-            removed: None,
-        };
+        let founder = Node::new(found.address.clone(), found.public_key.clone(), true, self.time);
         self.nodes.nodes.insert(FOUNDER, Arc::new(founder));
         self
     }

@@ -29,7 +29,7 @@ impl Admin {
     pub async fn backup(&self, spec: BackupSpec) -> Result<Vec<u8>, AdminError> {
         let state = self.state().await?;
         // At least as far as the state: a number below which nothing of it was made.
-        let index = self.cluster.status().applied.unwrap_or(0);
+        let index = *self.cluster.changes().borrow();
         let authority = state.nodes().authority().ok_or(AdminError::NotFounded)?;
         let cluster = authority.cluster.to_string();
         let origin = Origin { cluster, created: rfc3339(clock::now()), index };

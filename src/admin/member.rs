@@ -180,7 +180,8 @@ impl Admin {
                 member.lag = Some(behind(peer.applied));
                 member.version = Some(peer.version.clone());
                 member.clock_offset_ms = Some(peer.clock_offset_ms);
-                member.last_contact_ms = u64::try_from(peer.silence.as_millis()).ok();
+                member.last_contact_ms =
+                    Some(u64::try_from(peer.silence.as_millis()).unwrap_or(u64::MAX));
             }
             Some(member)
         });

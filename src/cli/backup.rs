@@ -1,8 +1,6 @@
 //! `backup`, `verify`, `restore`: the whole state in one encrypted file.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -15,7 +13,7 @@ use super::{Done, Failure, NodeArgs, node_runtime};
 use crate::admin::{BackupSpec, rfc3339};
 use crate::backup::{self, Backup};
 use crate::config::Config;
-use crate::keys::read_private;
+use crate::keys::{read_private, replace_private};
 use crate::{logging, node};
 
 #[derive(Args)]
@@ -87,8 +85,7 @@ pub(super) fn backup(args: &BackupArgs) -> Done {
     let bytes = Connection::open(&args.node)?.post_for_bytes("/v1/backup", &spec)?;
     // What cannot be opened again is no backup.
     let opened = backup::read(&bytes, passphrase.as_bytes())?;
-    write_new(&args.file, &bytes)
-        .map_err(|error| Failure::new(format!("cannot write {}: {error}", args.file.display())))?;
+    replace_private(&args.file, &bytes)?;
     print_line(&format!("{} bytes written and checked: {}", bytes.len(), describe(&opened)))
 }
 
@@ -136,19 +133,4 @@ fn describe(backup: &Backup) -> String {
         header.created,
         header.release,
     )
-}
-
-/// Writes a file that only its owner may read, durably, whole or not at all.
-fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let unfinished = path.with_added_extension("unfinished");
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }

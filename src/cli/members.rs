@@ -262,12 +262,7 @@ pub(super) struct RemoveArgs {
 }
 
 pub(super) fn remove(args: &RemoveArgs) -> Done {
-    if !args.yes {
-        return Err(Failure::new(format!(
-            "node {} would be removed for ever; say --yes if that is meant",
-            args.id
-        )));
-    }
+    check_meant(args.id, args.yes)?;
     let path = path(&["v1", "members", &args.id.to_string()]);
     Connection::open(&args.node)?.delete::<()>(&path)?;
     print_line(&format!("node {} is removed", args.id))
@@ -288,12 +283,7 @@ pub(super) struct ReplaceArgs {
 }
 
 pub(super) fn replace(args: &ReplaceArgs) -> Done {
-    if !args.yes {
-        return Err(Failure::new(format!(
-            "node {} would be removed for ever; say --yes if that is meant",
-            args.id
-        )));
-    }
+    check_meant(args.id, args.yes)?;
     let mut connection = Connection::open(&args.node)?;
     let members: Vec<MemberView> = connection.get("/v1/members")?;
     // The token first: a node that is removed can then be replaced, whatever fails.
@@ -308,6 +298,12 @@ pub(super) fn replace(args: &ReplaceArgs) -> Done {
          watchword join {address} --token {} --config FILE",
         args.id, token.expires, token.token
     ))
+}
+
+/// Whether whoever removes a node has said that it is meant.
+fn check_meant(node: u64, yes: bool) -> Done {
+    let refused = format!("node {node} would be removed for ever; say --yes if that is meant");
+    if yes { Ok(()) } else { Err(Failure::new(refused)) }
 }
 
 /// How long the token of a replacement is good for.

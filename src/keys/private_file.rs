@@ -27,7 +27,7 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyError> {
 /// # Errors
 /// When it cannot be written; then the old one stands.
 pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
-    let new = path.with_extension("new");
+    let new = path.with_added_extension("new");
     let failed = |source| KeyError::File { path: path.to_owned(), source };
     match std::fs::remove_file(&new) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Applied, Countable, Moment, Refusal, Text, check_count, check_text};
 use crate::id::TokenId;
 use crate::limits::{KEY_BYTES_MAX, NODES_MAX, SEALED_BYTES_MAX, TOKEN_MS_MAX, TOKENS_MAX};
-use crate::node::{Authority, FOUNDER, JoinToken, Node, NodeId, PRIORITY_DEFAULT};
+use crate::node::{Authority, FOUNDER, JoinToken, Node, NodeId};
 use crate::state::State;
 
 /// What the founder of a cluster writes first.
@@ -54,14 +54,7 @@ pub(super) fn found(state: &mut State, at: Moment, found: &Found) -> Result<(), 
     }
     check_text(&found.address, false, Text::Address)?;
     state.nodes.authority = Some(Arc::new(found.authority.clone()));
-    let founder = Node {
-        address: found.address.clone(),
-        public_key: found.public_key.clone(),
-        votes: true,
-        priority: PRIORITY_DEFAULT,
-        admitted: at.now,
-        removed: None,
-    };
+    let founder = Node::new(found.address.clone(), found.public_key.clone(), true, at.now);
     state.nodes.nodes.insert(FOUNDER, Arc::new(founder));
     Ok(())
 }
@@ -119,14 +112,7 @@ pub(super) fn admit(state: &mut State, at: Moment, admit: &Admit) -> Result<Appl
     let present = state.nodes.iter().filter(|(_, node)| node.removed.is_none()).count();
     check_count(present + 1, NODES_MAX as usize, Countable::Nodes)?;
     let id = state.nodes.iter().last().map_or(FOUNDER, |(last, _)| last + 1);
-    let node = Node {
-        address: admit.address.clone(),
-        public_key: admit.public_key.clone(),
-        votes: admit.votes,
-        priority: PRIORITY_DEFAULT,
-        admitted: at.now,
-        removed: None,
-    };
+    let node = Node::new(admit.address.clone(), admit.public_key.clone(), admit.votes, at.now);
     state.nodes.nodes.insert(id, Arc::new(node));
     let uses_left = token.uses_left - 1;
     state.nodes.tokens.insert(admit.token, JoinToken { uses_left, ..token });
