@@ -18,6 +18,7 @@ use watchword_core::Command;
 use crate::Cluster;
 use crate::Role;
 use crate::runtime::{Instant, NodeId, TypeConfig};
+use crate::survey;
 
 /// Pause between two looks.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -54,6 +55,10 @@ pub(crate) struct Pace {
 
 /// Pause between two hand-overs to a node that is preferred: the first may not have worked out.
 const PREFERENCE_PAUSE: Duration = Duration::from_secs(10);
+
+/// How long a hand-over waits for a voter that would lead, and the pause between two looks.
+const HEIR_PATIENCE: Duration = Duration::from_secs(3);
+const HEIR_PAUSE: Duration = Duration::from_millis(50);
 
 /// Takes steps for as long as the replica runs.
 pub(crate) async fn keep(cluster: Cluster, pace: Pace) {
@@ -263,7 +268,11 @@ impl Cluster {
         self.inner.drained.store(drained, Ordering::Relaxed);
         self.note_fitness();
         if drained && self.status().role == Role::Leader && self.status().voters.len() > 1 {
-            self.transfer(None).await?;
+            match self.transfer(None).await {
+                // Another was elected meanwhile.
+                Ok(_) | Err(TransferError::NotLeader(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -275,19 +284,14 @@ impl Cluster {
     pub async fn transfer(&self, heir: Option<NodeId>) -> Result<NodeId, TransferError> {
         let raft = &self.inner.raft;
         let me = self.inner.node_id;
-        let heir = {
-            let metrics = raft.metrics().borrow_watched().clone();
-            if metrics.current_leader != Some(me) {
-                return Err(TransferError::NotLeader(metrics.current_leader));
-            }
-            let voters: BTreeSet<_> = metrics.membership_config.membership().voter_ids().collect();
-            let best = || heirs(self, &metrics).first().map(|(_, id)| *id);
-            let heir = heir.or_else(best).ok_or(TransferError::NoHeir)?;
-            if heir == me || !voters.contains(&heir) {
-                return Err(TransferError::NotVoter(heir));
-            }
-            heir
+        let heir = match heir {
+            Some(heir) => heir,
+            None => self.best_heir().await?,
         };
+        let metrics = self.leading()?;
+        if heir == me || !metrics.membership_config.membership().voter_ids().any(|id| id == heir) {
+            return Err(TransferError::NotVoter(heir));
+        }
         let stopped = |error: openraft::errors::Fatal<TypeConfig>| {
             TransferError::Stopped(self.stop_reason(&error))
         };
@@ -301,6 +305,34 @@ impl Cluster {
         match taken.await.map(|metrics| metrics.current_leader) {
             Ok(Some(leader)) => Ok(leader),
             Ok(None) | Err(_) => Err(TransferError::NotTaken(heir)),
+        }
+    }
+
+    /// The best of the other voters. One that has only just got its vote, or has just come back, is
+    /// given a moment to say that it would lead.
+    async fn best_heir(&self) -> Result<NodeId, TransferError> {
+        let deadline = TypeConfig::now() + HEIR_PATIENCE;
+        loop {
+            let metrics = self.leading()?;
+            // What they said a second ago may be over: one of them may have been drained meanwhile.
+            survey::ask_all(self, metrics.membership_config.membership()).await;
+            if let Some((_, heir)) = heirs(self, &metrics).first() {
+                return Ok(*heir);
+            }
+            if TypeConfig::now() >= deadline {
+                return Err(TransferError::NoHeir);
+            }
+            TypeConfig::sleep(HEIR_PAUSE).await;
+        }
+    }
+
+    /// How things are, where this node leads.
+    fn leading(&self) -> Result<RaftMetrics<TypeConfig>, TransferError> {
+        let metrics = self.inner.raft.metrics().borrow_watched().clone();
+        if metrics.current_leader == Some(self.inner.node_id) {
+            Ok(metrics)
+        } else {
+            Err(TransferError::NotLeader(metrics.current_leader))
         }
     }
 }

@@ -22,7 +22,7 @@ use watchword_core::time::Timestamp;
 
 use crate::Cluster;
 use crate::network;
-use crate::runtime::{Instant, NodeId, TypeConfig};
+use crate::runtime::{Instant, Membership, NodeId, TypeConfig};
 use crate::status::Role;
 
 /// Pause between two rounds, and before there was one with a quorum.
@@ -248,14 +248,8 @@ pub(crate) async fn keep(cluster: Cluster) {
             return;
         }
         let membership = metrics.membership_config.membership();
+        ask_all(&cluster, membership).await;
         let me = cluster.inner.node_id;
-        let members: BTreeMap<_, _> =
-            membership.nodes().map(|(&id, node)| (id, node.addr.clone())).collect();
-        cluster.inner.network.note_addresses(&members);
-        // This node's own address, too: perhaps somebody else answers there.
-        let asked: FuturesUnordered<_> =
-            members.into_iter().map(|(id, address)| ask(&cluster, id, address)).collect();
-        asked.collect::<Vec<()>>().await;
         let (mine, other_voters): (Vec<_>, Vec<_>) =
             membership.voter_ids().partition(|&id| id == me);
         // Only after all were asked: one of them may know that this node was removed.
@@ -265,6 +259,16 @@ pub(crate) async fn keep(cluster: Cluster) {
         }
         TypeConfig::sleep(if is_known { PERIOD } else { FIRST_PERIOD }).await;
     }
+}
+
+/// Asks every member, this node's own address too: perhaps somebody else answers there.
+pub(crate) async fn ask_all(cluster: &Cluster, membership: &Membership) {
+    let members: BTreeMap<_, _> =
+        membership.nodes().map(|(&id, node)| (id, node.addr.clone())).collect();
+    cluster.inner.network.note_addresses(&members);
+    let asked: FuturesUnordered<_> =
+        members.into_iter().map(|(id, address)| ask(cluster, id, address)).collect();
+    asked.collect::<Vec<()>>().await;
 }
 
 /// Asks one member. One that does not answer is known by its silence.

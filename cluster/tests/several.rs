@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use watchword_cluster::{
-    Cluster, Credentials, Options, ProposeError, Role, Status, Transport, node_name,
+    Cluster, Credentials, Options, ProposeError, Role, Status, TransferError, Transport, node_name,
 };
 use watchword_core::command::{Admit, Found};
 use watchword_core::id::{ClusterId, TokenId};
@@ -268,6 +268,15 @@ async fn leadership_is_handed_over_and_a_removed_leader_leaves() {
     let other = &sites[first];
     other.until("it has left", |cluster| cluster.status().voters.len() == 2).await;
     assert_eq!(other.propose_in_time(add_user(2)).await, Ok(Applied::Done));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_leader_hands_over_to_whoever_has_just_got_its_vote() {
+    let sites = found(&Pki::new(), 2).await;
+    assert_eq!(sites[0].cluster.drain(true).await, Ok(()));
+    sites[1].until("it leads", |cluster| cluster.status().role == Role::Leader).await;
+    assert_eq!(sites[1].cluster.drain(true).await, Err(TransferError::NoHeir), "nobody is left");
+    assert_eq!(sites[1].cluster.status().role, Role::Leader);
 }
 
 #[tokio::test(flavor = "multi_thread")]
