@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::ser::{SerializeSeq, SerializeStruct};
 use serde::{Deserialize, Serialize, Serializer};
+use smol_str::SmolStr;
 
 use crate::decision::Decisions;
 use crate::id::{ClientId, DeviceId, RequestId, UserId};
@@ -25,11 +26,11 @@ pub struct Attempt {
     /// Who asked.
     pub asker: Asker,
     /// The user name as presented.
-    pub username: Arc<str>,
+    pub username: SmolStr,
     /// Whose login it is, if the name is known.
     pub user: Option<UserId>,
     /// Where the user is, as the client says (Calling-Station-Id), or where the client is.
-    pub remote: Arc<str>,
+    pub remote: SmolStr,
     /// What was decided.
     pub verdict: Verdict,
 }
@@ -135,7 +136,7 @@ pub enum Decided<'a> {
 }
 
 /// Attempts per block of the record.
-const BLOCK: usize = 256;
+const BLOCK: usize = 64;
 
 /// The latest attempts, numbered from zero, and the index by request of the recent ones.
 #[derive(Clone, Default)]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 /// Pairs in a leaf, children in a branch. Larger nodes make changes dearer, smaller ones walks.
-const WIDTH: usize = 24;
+const WIDTH: usize = 16;
 /// A node with fewer is merged into a neighbour that has room.
 const FEW: usize = WIDTH / 4;
 

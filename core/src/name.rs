@@ -6,16 +6,16 @@
 //! Accents go because directories ignore them: `jo` and `jó` have one password there.
 
 use std::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 use unicode_normalization::UnicodeNormalization;
 
 use crate::limits::USER_NAME_BYTES_MAX;
 
 /// A user name in its one canonical form: NFKC, case folded, without domain and accents.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct UserName(Arc<str>);
+pub struct UserName(SmolStr);
 
 /// Why a text cannot be a user name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,8 +73,8 @@ impl UserName {
         &self.0
     }
 
-    /// The canonical text, shared rather than copied.
-    pub fn shared(&self) -> Arc<str> {
+    /// The canonical text, to be kept.
+    pub fn text(&self) -> SmolStr {
         self.0.clone()
     }
 }

@@ -1,7 +1,5 @@
 //! One login from the administrator's desk, step by step.
 
-use std::sync::Arc;
-
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use watchword_core::attempt::Asker;
@@ -75,7 +73,7 @@ impl Admin {
             username: login.username.as_str().into(),
             credential: Zeroizing::new(login.credential.into_bytes()),
             challenge,
-            remote: Arc::from("console"),
+            remote: "console".into(),
             trace: Some(trace.clone()),
         };
         let outcome = self.authenticator.authenticate(&request).await?;

@@ -19,6 +19,7 @@ pub(crate) use second::generator;
 use metrics::{Counter, counter};
 use reading::{Appended, readings};
 use second::{ChallengeToken, PasscodeMatch, match_passcode};
+use smol_str::SmolStr;
 use watchword_cluster::{Cluster, ProposeError};
 use watchword_core::attempt::{Acceptance, Asker, Decided, Reason, Verdict};
 use watchword_core::challenge::ChallengeRef;
@@ -381,7 +382,7 @@ impl Subject<'_> {
     }
 
     fn key_error(&self, source: KeyError) -> Error {
-        Error::Key { username: self.user.name.shared(), source }
+        Error::Key { username: self.user.name.text(), source }
     }
 }
 
@@ -470,7 +471,7 @@ fn concluding(
     challenge: Option<ChallengeRef>,
     finding: Finding,
 ) -> Conclude {
-    let cut = |text: &Arc<str>, max: usize| {
+    let cut = |text: &SmolStr, max: usize| {
         if text.len() <= max { text.clone() } else { text[..text.floor_char_boundary(max)].into() }
     };
     Conclude {

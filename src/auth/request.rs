@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use smol_str::SmolStr;
 use watchword_cluster::{ProposeError, ReadError};
 use watchword_core::attempt::{Acceptance, Asker, Reason};
 use watchword_core::client::ClientPolicy;
@@ -22,13 +23,13 @@ pub struct Request {
     /// How this client's users are authenticated.
     pub policy: ClientPolicy,
     /// The user name as presented.
-    pub username: Arc<str>,
+    pub username: SmolStr,
     /// What was typed: password, passcode or both, as the policy says.
     pub credential: Zeroizing<Vec<u8>>,
     /// The token of the challenge that this request answers.
     pub challenge: Option<Box<[u8]>>,
     /// Where the user is, as far as the client tells.
-    pub remote: Arc<str>,
+    pub remote: SmolStr,
     /// Where to write down what was found, step by step.
     pub trace: Option<Trace>,
 }
@@ -111,7 +112,7 @@ pub enum Error {
     #[error("a secret of user {username:?} cannot be used")]
     Key {
         /// The user.
-        username: Arc<str>,
+        username: SmolStr,
         /// Why.
         source: KeyError,
     },

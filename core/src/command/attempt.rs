@@ -5,9 +5,8 @@
 //! old state can delay a refusal but never cause an accept. The passcode's step or counter, the
 //! failure counters, the challenge, the bypass and the record of the attempt change together.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
 
 use super::device::drift;
 use super::{Applied, Decision, Moment};
@@ -31,11 +30,11 @@ pub struct Conclude {
     /// Revision of the client that the examination relied on; zero for the console.
     pub client_revision: u64,
     /// The user name as presented, cut to the longest that is stored.
-    pub username: Arc<str>,
+    pub username: SmolStr,
     /// The user it names, or `None` when it names nobody.
     pub user: Option<UserId>,
     /// Where the user is, as far as the client tells.
-    pub remote: Arc<str>,
+    pub remote: SmolStr,
     /// The challenge that the request answers.
     pub challenge: Option<ChallengeRef>,
     /// What the node found.
@@ -323,14 +322,11 @@ fn forgive(state: &mut State, user: UserId, by_bypass: bool) {
 }
 
 fn record(state: &mut State, at: Moment, command: &Conclude, verdict: Verdict) -> u64 {
-    // The common case is a name typed in its canonical form: share the user's text.
-    let known = command.user.and_then(|user| state.user(user)).map(|user| user.name.shared());
-    let username = known.filter(|known| **known == *command.username);
     let attempt = Attempt {
         time: at.now,
         request: command.request,
         asker: command.asker,
-        username: username.unwrap_or_else(|| command.username.clone()),
+        username: command.username.clone(),
         user: command.user,
         remote: command.remote.clone(),
         verdict,
