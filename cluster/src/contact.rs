@@ -16,6 +16,9 @@ use crate::runtime::{Instant, NodeId, TypeConfig};
 /// highest load.
 const LAG_MAX: u64 = 10_000;
 
+/// Stands for no message at all.
+const NEVER: u64 = 0;
+
 /// The last message of a leader to this node.
 pub(crate) struct Contact {
     since: Instant,
@@ -36,21 +39,22 @@ impl Contact {
         Self {
             since: TypeConfig::now(),
             from: AtomicU64::new(0),
-            at: AtomicU64::new(0),
+            at: AtomicU64::new(NEVER),
             patience,
             committed: AtomicU64::new(0),
             first_committed: AtomicU64::new(0),
         }
     }
 
-    /// Notes a message of a leader that has committed so many entries.
-    pub(crate) fn note(&self, leader: NodeId, committed: u64) {
+    /// Notes a message of a leader that has committed so many entries. One without a quorum is as good
+    /// as silent: nothing can be decided through it.
+    pub(crate) fn note(&self, leader: NodeId, committed: u64, has_quorum: bool) {
         if !self.hears(leader) {
             self.first_committed.fetch_max(committed, Ordering::Relaxed);
         }
         self.committed.fetch_max(committed, Ordering::Relaxed);
         self.from.store(leader, Ordering::Relaxed);
-        self.at.store(self.now(), Ordering::Relaxed);
+        self.at.store(if has_quorum { self.now() } else { NEVER }, Ordering::Relaxed);
     }
 
     /// Whether `leader` was heard of lately.
@@ -61,9 +65,9 @@ impl Contact {
     /// For how long `leader` has been silent; a new leader counts as heard of only when it was.
     fn silence(&self, leader: NodeId) -> Duration {
         let heard = self.from.load(Ordering::Relaxed) == leader;
-        let at = if heard { self.at.load(Ordering::Relaxed) } else { 0 };
+        let at = if heard { self.at.load(Ordering::Relaxed) } else { NEVER };
         match at {
-            0 => Duration::MAX,
+            NEVER => Duration::MAX,
             at => Duration::from_millis(self.now().saturating_sub(at)),
         }
     }
@@ -75,7 +79,7 @@ impl Contact {
         (!caught_up || behind > LAG_MAX).then_some(behind)
     }
 
-    /// Never zero, which stands for never.
+    /// Not [`NEVER`].
     fn now(&self) -> u64 {
         let elapsed = TypeConfig::now().saturating_duration_since(self.since);
         u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1)
@@ -90,13 +94,15 @@ mod tests {
     async fn a_node_that_was_away_catches_up_first() {
         let contact = Contact::new(Duration::from_secs(1));
         assert_eq!((contact.silence(2), contact.lag(0)), (Duration::MAX, None));
-        contact.note(2, 500);
+        contact.note(2, 500, true);
         assert!(contact.silence(2) < Duration::from_secs(1));
         assert_eq!((contact.lag(499), contact.lag(500)), (Some(1), None));
         // While it hears of the leader, it may be a little behind.
-        contact.note(2, 1_000);
+        contact.note(2, 1_000, true);
         assert_eq!((contact.lag(500), contact.lag(600)), (None, None));
-        contact.note(2, 20_000);
+        contact.note(2, 20_000, true);
         assert_eq!((contact.lag(9_999), contact.lag(10_000)), (Some(10_001), None));
+        contact.note(2, 20_000, false);
+        assert!(!contact.hears(2), "a leader without a quorum decides nothing");
     }
 }

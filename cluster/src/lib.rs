@@ -52,6 +52,7 @@ mod open;
 mod options;
 mod probe;
 mod propose;
+mod quorum;
 mod read;
 mod reception;
 mod record;

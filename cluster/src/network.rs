@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ use openraft::raft::{
 };
 use openraft::type_config::TypeConfigExt;
 use openraft::{BasicNode, OptionalSend};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -43,6 +43,7 @@ use watchword_proto::Frame;
 use watchword_proto::peer_client::PeerClient;
 
 use crate::options::Options;
+use crate::quorum::Quorum;
 use crate::runtime::{Instant, NodeId, Snapshot, SnapshotMeta, TypeConfig, Vote};
 use crate::service::REMOVED;
 use crate::snapshot::SnapshotData;
@@ -78,6 +79,15 @@ pub(crate) fn open<T: DeserializeOwned>(frame: &Frame) -> Result<T, Status> {
         .map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
+/// What a leader sends.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Append {
+    /// The entries.
+    pub(crate) request: AppendEntriesRequest<TypeConfig>,
+    /// Whether it has heard of a quorum lately, so that it can decide something.
+    pub(crate) has_quorum: bool,
+}
+
 /// Gives out connections to peers. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Network {
@@ -93,6 +103,8 @@ pub(crate) struct Network {
     marker: Arc<Path>,
     /// This node's epoch.
     epoch: u64,
+    /// What is told to followers; known as soon as the replica runs.
+    quorum: Arc<OnceLock<Quorum>>,
 }
 
 /// A handle to what a peer serves.
@@ -140,6 +152,7 @@ impl Network {
             removed: Arc::default(),
             marker: storage::removed_marker(&options.data_dir).into(),
             epoch,
+            quorum: Arc::default(),
         }
     }
 
@@ -149,6 +162,16 @@ impl Network {
         if *addresses != *members {
             addresses.clone_from(members);
         }
+    }
+
+    /// Whom a leader asks what to tell its followers.
+    pub(crate) fn watch(&self, quorum: Quorum) {
+        drop(self.quorum.set(quorum));
+    }
+
+    fn append(&self, request: AppendEntriesRequest<TypeConfig>) -> Append {
+        let has_quorum = self.quorum.get().is_some_and(Quorum::stands);
+        Append { request, has_quorum }
     }
 
     /// This node's epoch.
@@ -397,6 +420,7 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         message: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let message = self.network.append(message);
         call!(self, append_one, &message, option, AppendEntries)
     }
 
@@ -417,8 +441,9 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         Box::pin(async move {
             let mut client = self.client(Lane::Urgent)?;
             // What cannot be encoded ends the stream, and openraft begins another.
+            let network = self.network.clone();
             let frames = input
-                .map(|request| frame(&request))
+                .map(move |request| frame(&network.append(request)))
                 .take_while(|frame| futures::future::ready(frame.is_ok()))
                 .filter_map(|frame| futures::future::ready(frame.ok()));
             let answers = match client.append(frames).await {

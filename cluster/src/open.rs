@@ -25,6 +25,7 @@ use crate::memory::MemoryDisk;
 use crate::network::{CONNECTION_WINDOW, KEEP_ALIVE, MESSAGE_BYTES_MAX, Network, STREAM_WINDOW};
 use crate::options::{self, Options};
 use crate::propose::{Proposer, Route};
+use crate::quorum::Quorum;
 use crate::runtime::{Membership, NodeId, Raft, RaftEntry, TypeConfig};
 use crate::service::PeerService;
 use crate::snapshot::Shelf;
@@ -203,6 +204,7 @@ impl Cluster {
             .map_err(|fatal| OpenError::Raft(fatal.to_string()))?;
         let patience = options.timing.election_max * 2;
         let contact = Arc::new(Contact::new(patience));
+        network.watch(Quorum::new(raft.metrics(), patience));
         let cluster = Self {
             inner: Arc::new(Inner {
                 proposer: Proposer::start(Route {

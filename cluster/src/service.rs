@@ -7,13 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
-use openraft::raft::{AppendEntriesRequest, SnapshotResponse, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{SnapshotResponse, TransferLeaderRequest, VoteRequest};
 use tonic::{Request, Response, Status, Streaming};
 use watchword_proto::Frame;
 use watchword_proto::peer_server::Peer;
 
 use crate::Cluster;
-use crate::network::{self, frame, open};
+use crate::contact::Contact;
+use crate::network::{self, Append, frame, open};
 use crate::runtime::{NodeId, Snapshot, SnapshotMeta, TypeConfig, Vote};
 use crate::snapshot::SnapshotData;
 use crate::transport::Caller;
@@ -50,9 +51,12 @@ impl PeerService {
     }
 }
 
-/// Index of the last entry that the leader has committed.
-fn committed(request: &AppendEntriesRequest<TypeConfig>) -> u64 {
-    request.leader_commit.map_or(0, |id| id.index)
+impl Append {
+    /// Notes what the message says of its sender.
+    fn note(&self, leader: NodeId, contact: &Contact) {
+        let committed = self.request.leader_commit.map_or(0, |id| id.index);
+        contact.note(leader, committed, self.has_quorum);
+    }
 }
 
 fn stopped(error: impl ToString) -> Status {
@@ -71,12 +75,12 @@ impl Peer for PeerService {
         // A stream gives errors for ever after its first one: it must end there.
         let contact = self.0.inner.contact.clone();
         let requests = request.into_inner().scan((), move |(), next| {
-            let request = next.and_then(|frame| open::<AppendEntriesRequest<TypeConfig>>(&frame));
-            match &request {
-                Ok(request) => contact.note(node, committed(request)),
+            let append = next.and_then(|frame| open::<Append>(&frame));
+            match &append {
+                Ok(append) => append.note(node, &contact),
                 Err(error) => tracing::debug!(node, %error, "a stream of entries ended"),
             }
-            futures::future::ready(request.ok())
+            futures::future::ready(append.ok().map(|append| append.request))
         });
         let answers = self.0.inner.raft.stream_append(Box::pin(requests));
         let answers = answers.map(|answer| frame(&answer.map_err(stopped)?));
@@ -85,9 +89,9 @@ impl Peer for PeerService {
 
     async fn append_one(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
         let node = self.member(&request)?;
-        let request = open::<AppendEntriesRequest<TypeConfig>>(request.get_ref())?;
-        self.0.inner.contact.note(node, committed(&request));
-        let answer = self.0.inner.raft.append_entries(request).await.map_err(stopped)?;
+        let append = open::<Append>(request.get_ref())?;
+        append.note(node, &self.0.inner.contact);
+        let answer = self.0.inner.raft.append_entries(append.request).await.map_err(stopped)?;
         frame(&answer).map(Response::new)
     }
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
-use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
 use openraft::{RaftMetrics, ServerState};
 use serde::{Deserialize, Serialize};
 
 use crate::Cluster;
+use crate::quorum;
 use crate::runtime::{Membership, NodeId, TypeConfig};
 use crate::service::REMOVED;
 use crate::survey::Peer;
@@ -150,9 +150,7 @@ impl Cluster {
             None => false,
             Some(leader) if leader != me => self.inner.contact.hears(leader),
             Some(_) if is_sole_voter(metrics.membership_config.membership(), me) => true,
-            Some(_) => {
-                metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() < self.inner.patience)
-            }
+            Some(_) => quorum::is_heard(metrics, self.inner.patience),
         }
     }
 

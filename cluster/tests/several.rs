@@ -236,6 +236,25 @@ async fn two_of_three_go_on_when_the_leader_is_gone_and_it_catches_up_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_seven_any_four_go_on() {
+    let pki = Pki::new();
+    let mut sites = found(&pki, 7).await;
+    assert_eq!(sites[0].cluster.status().failure_tolerance, 3);
+    // The leader among them, wherever it is: those that stay elect another.
+    sites.sort_by_key(|site| site.cluster.status().role != Role::Leader);
+    for gone in sites.drain(..3) {
+        gone.stop().await;
+    }
+    assert_eq!(sites[0].propose_in_time(add_user(1)).await, Ok(Applied::Done));
+    for site in &sites {
+        site.until("it has the user", |cluster| cluster.state().user_count() == 1).await;
+    }
+    sites.remove(0).stop().await;
+    sites[0].until("it is not ready", |cluster| !cluster.status().is_ready()).await;
+    assert!(sites[0].cluster.propose(add_user(2)).await.is_err(), "three of seven decide nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_quorum_nothing_is_decided() {
     let pki = Pki::new();
     let mut sites = found(&pki, 3).await;

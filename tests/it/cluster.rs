@@ -2,7 +2,7 @@
 
 use watchword::radius::packet::Code;
 
-use crate::harness::{Directory, Nas, Node, Process, Question, SECRET, code_of, get};
+use crate::harness::{Directory, Nas, Node, Process, Question, code_of, get};
 use crate::radius_login::KEY;
 
 /// Adds a client that has checked the password, and alice.
@@ -140,26 +140,4 @@ fn a_token_that_is_no_good_is_refused_by_name() {
     let other = other.serve();
     let foreign = join(&other.token(&[])).refused();
     assert!(foreign.contains("cannot join through"), "{foreign}");
-}
-
-#[test]
-fn secrets_do_not_show_on_the_way_between_nodes_nor_in_any_store() {
-    let [first, second, _third] = with_alice(Node::three());
-    second.wait_for_status("alice", |status| status["users"] == 1);
-    for node in [&first, &second] {
-        let stored = node.directory().path("data");
-        let mut pending = vec![stored];
-        while let Some(path) = pending.pop() {
-            if path.is_dir() {
-                let entries = std::fs::read_dir(&path).expect("a directory");
-                pending.extend(entries.map(|entry| entry.expect("an entry").path()));
-            } else if path.is_file() {
-                let bytes = std::fs::read(&path).expect("a file");
-                for secret in [SECRET.as_bytes(), KEY.0.as_bytes()] {
-                    let shows = bytes.windows(secret.len()).any(|part| part == secret);
-                    assert!(!shows, "{}", path.display());
-                }
-            }
-        }
-    }
 }

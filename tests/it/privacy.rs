@@ -2,16 +2,18 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use data_encoding::{BASE32_NOPAD, BASE64_NOPAD, HEXLOWER, HEXUPPER};
 use watchword::radius::packet::Code;
 
-use crate::harness::{Nas, Node, Question, SECRET, code_of, oathtool};
+use crate::harness::{Directory, Nas, Node, Process, Question, SECRET, code_of, oathtool};
 
 const KEY: &str = "a-key-nobody-may-see";
 const OTHER_KEY: &str = "second-key-in-hiding";
 const PASSWORD: &str = "never-on-any-medium-1";
 const OTHER_PASSWORD: &str = "never-on-any-medium-2";
+const PASSPHRASE: &str = "for-the-backup-and-nobody-else";
 const TYPED_WRONG: &str = "a-wrong-guess-is-private-too";
 
 /// The ways in which somebody might have written `secret` down.
@@ -39,17 +41,39 @@ fn files(dir: &Path) -> Vec<(String, String)> {
         if path.is_dir() {
             found.extend(files(&path));
         } else if path.is_file() {
-            let bytes = fs::read(&path).expect("the file is there");
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            found.push((path.display().to_string(), text));
+            found.push((path.display().to_string(), text(&path)));
         }
     }
     found
 }
 
+fn text(file: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(file).expect("the file is there")).into_owned()
+}
+
+/// None of `secrets` shows in any place, however it is spelt.
+fn assert_hidden(secrets: &[&str], places: &[(String, String)]) {
+    for (place, text) in places {
+        for spelling in secrets.iter().flat_map(|secret| spellings(secret)) {
+            assert!(!text.contains(&spelling), "{spelling} is in {place}");
+        }
+    }
+}
+
+/// Writes every packet to and from these TCP ports of the loopback device to `file`, whole.
+fn capture(ports: &[String], file: &Path) -> Process {
+    let filter =
+        ports.iter().map(|port| format!("tcp port {port}")).collect::<Vec<_>>().join(" or ");
+    let mut command = Command::new("tcpdump");
+    command.args(["-i", "lo", "--immediate-mode", "-U", "-Z", "root", "-s", "0", "-w"]).arg(file);
+    let capture = Process::spawn("tcpdump", command.arg(filter));
+    capture.wait_for_error("that it listens", |line| line.contains("listening on").then_some(()));
+    capture
+}
+
 /// A node that tells its log everything it ever tells.
 fn talkative() -> Node {
-    let directory = crate::harness::Directory::initialised();
+    let directory = Directory::initialised();
     let config = fs::read_to_string(directory.config()).expect("the file is there");
     directory.write_file("watchword.toml", &format!("{config}level = \"trace\"\n"));
     directory.serve()
@@ -93,11 +117,7 @@ fn no_secret_is_in_the_clear_in_store_or_log() {
     places.push(("log dump --format json".to_owned(), json));
     let secrets =
         [KEY, OTHER_KEY, PASSWORD, OTHER_PASSWORD, TYPED_WRONG, SECRET, passcode.as_str()];
-    for (place, text) in &places {
-        for spelling in secrets.into_iter().flat_map(spellings) {
-            assert!(!text.contains(&spelling), "{spelling} is in {place}");
-        }
-    }
+    assert_hidden(&secrets, &places);
     // The search finds what is there: names are not secret.
     for place in ["data/raft/sled/db", "log dump", "log dump --format json"] {
         let found = places
@@ -105,6 +125,51 @@ fn no_secret_is_in_the_clear_in_store_or_log() {
             .any(|(name, text)| name.ends_with(place) && text.contains("jo-in-the-clear"));
         assert!(found, "the search is blind in {place}");
     }
+}
+
+#[test]
+fn no_secret_is_in_the_clear_between_nodes_or_in_a_backup() {
+    let directories = [(); 3].map(|()| Directory::for_peers());
+    let [home, ..] = &directories;
+    let file = home.path("peers.pcap");
+    let port = |directory: &Directory| directory.peers().rsplit(':').next().expect("a port").into();
+    let mut capture = capture(&directories.each_ref().map(port), &file);
+
+    let [first, second, third] = directories;
+    first.cli(&["init"]).done();
+    let first = first.serve();
+    let token = first.token(&["--uses", "2"]);
+    let [second, third] = [second, third].map(|directory| directory.join(&first, &token));
+    first.wait_for_voters(3);
+    // Through a follower, so that all of it is forwarded, too.
+    second.add_client("vpn", "127.0.0.1", &[]);
+    let key = BASE32_NOPAD.encode(KEY.as_bytes());
+    second.import(&format!("username,password,hotp_key\njo-in-the-clear,{PASSWORD},{key}\n"));
+    let mut nas = Nas::new(&third);
+    let passcode = oathtool(&["--hotp", "-b", "-d", "6", "-c", "0", &key]);
+    let login = format!("{PASSWORD},{passcode}");
+    assert_eq!(nas.login("jo-in-the-clear", &login), Code::AccessAccept);
+    assert_eq!(nas.login("jo-in-the-clear", TYPED_WRONG), Code::AccessReject);
+    let passphrase = second.directory().write_file("passphrase", PASSPHRASE);
+    let backup = second.directory().path("a.backup");
+    let [backup_path, passphrase] =
+        [&backup, &passphrase].map(|path| path.to_str().expect("UTF-8"));
+    second.cli(&["backup", backup_path, "--passphrase-file", passphrase]).done();
+
+    let mut places = vec![("the backup".to_owned(), text(&backup))];
+    for node in [third, second] {
+        let (directory, log) = node.stop();
+        places.push(("the log".to_owned(), log));
+        places.extend(files(&directory.path("data")));
+    }
+    capture.signal("INT");
+    assert!(capture.wait().success(), "{capture}");
+    let packets = text(&file);
+    // The name of the peer that is called goes before the encryption.
+    assert!(packets.contains("node-2."), "the capture is blind");
+    places.push(("the capture".to_owned(), packets));
+    let secrets = [KEY, PASSWORD, TYPED_WRONG, SECRET, PASSPHRASE, &passcode, &token];
+    assert_hidden(&secrets, &places);
 }
 
 #[test]
