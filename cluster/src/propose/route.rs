@@ -1,0 +1,229 @@
+//! Takes what waits in the queue, batch by batch, to whoever leads, and passes the answers on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::type_config::TypeConfigExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tonic::{Code, Status};
+
+use super::{BatchResult, ProposeError, Proposed, Waiting, outcome, stop_reason, weight};
+use crate::contact::Contact;
+use crate::medium::Medium;
+use crate::network::{self, Network};
+use crate::runtime::{Instant, NodeId, Raft, TypeConfig};
+use crate::state_machine::View;
+use crate::status;
+
+/// Batches on their way at once. With one, few callers wait for two rounds; without a bound, batches
+/// stay small under load and each costs more.
+const BATCHES_IN_FLIGHT: usize = 16;
+/// Proposals in one batch, in number and weight.
+pub(super) const BATCH_MAX: usize = 1024;
+const BATCH_WEIGHT_MAX: usize = 2 * 1024 * 1024;
+
+/// How long it waits for the leader's answer, and then for this node's own state to reach it.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(2_500);
+/// Pause before a batch is routed once more.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// What the task needs that takes from the queue.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub(crate) raft: Raft,
+    pub(crate) medium: Medium,
+    pub(crate) network: Network,
+    pub(crate) view: Arc<View>,
+    pub(crate) contact: Arc<Contact>,
+    pub(crate) node_id: NodeId,
+}
+
+/// Who takes a batch.
+enum Leader {
+    Me,
+    Other(NodeId, String),
+}
+
+impl Route {
+    /// Takes what waits, batch by batch.
+    pub(super) async fn hand_over(
+        self,
+        queue: mpsc::WeakUnboundedSender<Waiting>,
+        mut waiting: mpsc::UnboundedReceiver<Waiting>,
+    ) {
+        let permits = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT));
+        while let Some(first) = waiting.recv().await {
+            // The semaphore is never closed.
+            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            let deadline = first.deadline;
+            let mut weight = weight(&first.logged);
+            let mut batch = vec![first];
+            while batch.len() < BATCH_MAX && weight < BATCH_WEIGHT_MAX {
+                let Ok(next) = waiting.try_recv() else { break };
+                weight += self::weight(&next.logged);
+                batch.push(next);
+            }
+            let again = Again { queue: queue.clone() };
+            match self.leader_until(deadline).await {
+                Ok(Leader::Me) => self.write(batch, again, permit).await,
+                Ok(Leader::Other(leader, address)) => {
+                    let forwarded = self.clone().forward(batch, leader, address, again, permit);
+                    drop(TypeConfig::spawn(forwarded));
+                }
+                Err(error) => batch.into_iter().for_each(|one| tell(one, Err(error.clone()))),
+            }
+        }
+    }
+
+    /// The leader, as soon as one is known.
+    async fn leader_until(&self, deadline: Instant) -> Result<Leader, ProposeError> {
+        let mut metrics = self.raft.server_metrics();
+        loop {
+            let known = status::leader(&metrics.borrow_watched());
+            match known {
+                Some((leader, _)) if leader == self.node_id => return Ok(Leader::Me),
+                Some((leader, address)) if self.contact.hears(leader) => {
+                    return Ok(Leader::Other(leader, address));
+                }
+                Some(_) | None => {}
+            }
+            if TypeConfig::now() >= deadline {
+                return Err(ProposeError::NoLeader);
+            }
+            // A new leader is known a moment before it is heard of.
+            match TypeConfig::timeout(RETRY, metrics.changed()).await {
+                Ok(Ok(())) | Err(_) => {}
+                Ok(Err(_)) => {
+                    let reason = self.medium.progress().fault().unwrap_or("it was shut down");
+                    return Err(ProposeError::Stopped { reason: reason.to_owned() });
+                }
+            }
+        }
+    }
+
+    /// Proposes a batch here.
+    async fn write(&self, batch: Vec<Waiting>, again: Again, permit: OwnedSemaphorePermit) {
+        let commands: Vec<_> = batch.iter().map(|one| one.logged.clone()).collect();
+        match self.raft.client_write_many(commands).await {
+            Ok(results) => {
+                drop(TypeConfig::spawn(answer_batch(batch, results, again, permit)));
+            }
+            Err(fatal) => {
+                let reason = stop_reason(&self.medium, &fatal);
+                for one in batch {
+                    tell(one, Err(ProposeError::Stopped { reason: reason.clone() }));
+                }
+            }
+        }
+    }
+
+    /// Has the leader propose a batch.
+    async fn forward(
+        self,
+        batch: Vec<Waiting>,
+        leader: NodeId,
+        address: String,
+        again: Again,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let outcomes = match self.ask(&batch, leader, &address).await {
+            Ok(outcomes) => outcomes,
+            Err(Unanswered::Unsent) => {
+                drop(permit);
+                return again.all(batch).await;
+            }
+            Err(Unanswered::Unknown) => Vec::new(),
+        };
+        let reached = outcomes.iter().flatten().map(|proposed| proposed.index).max();
+        let mut changes = self.view.changes();
+        let caught_up = changes.wait_for(|applied| Some(*applied) >= reached);
+        let caught_up = matches!(TypeConfig::timeout(ANSWER_PATIENCE, caught_up).await, Ok(Ok(_)));
+        let mut outcomes = outcomes.into_iter();
+        let mut unsent = Vec::new();
+        for one in batch {
+            match outcomes.next() {
+                Some(Err(ProposeError::NoLeader)) => unsent.push(one),
+                // Known, but this node's own state does not show it yet.
+                Some(Ok(_)) if !caught_up => tell(one, Err(ProposeError::OutcomeUnknown)),
+                Some(outcome) => tell(one, outcome),
+                None => tell(one, Err(ProposeError::OutcomeUnknown)),
+            }
+        }
+        drop(permit);
+        again.all(unsent).await;
+    }
+
+    async fn ask(
+        &self,
+        batch: &[Waiting],
+        leader: NodeId,
+        address: &str,
+    ) -> Result<Vec<Result<Proposed, ProposeError>>, Unanswered> {
+        let mut peer = self.network.peer(leader, address).ok_or(Unanswered::Unsent)?;
+        let entries: Vec<_> = batch.iter().map(|one| &one.logged).collect();
+        let request = network::frame(&entries).map_err(|_| Unanswered::Unsent)?;
+        let answer = TypeConfig::timeout(ANSWER_PATIENCE, peer.propose(request)).await;
+        let answer = answer.map_err(|_| Unanswered::Unknown)?;
+        let answer = answer.map_err(|status| unanswered(&status))?;
+        network::open(&answer.into_inner()).map_err(|_| Unanswered::Unknown)
+    }
+}
+
+/// Why the leader gave no answer.
+enum Unanswered {
+    /// It was not asked.
+    Unsent,
+    /// It may have been.
+    Unknown,
+}
+
+fn unanswered(status: &Status) -> Unanswered {
+    // What it refuses, it does not propose.
+    let refused = matches!(status.code(), Code::PermissionDenied | Code::InvalidArgument);
+    if refused || network::is_unsent(status) { Unanswered::Unsent } else { Unanswered::Unknown }
+}
+
+/// Puts back into the queue what was not proposed.
+struct Again {
+    queue: mpsc::WeakUnboundedSender<Waiting>,
+}
+
+impl Again {
+    async fn all(&self, batch: Vec<Waiting>) {
+        if batch.is_empty() {
+            return;
+        }
+        TypeConfig::sleep(RETRY).await;
+        for one in batch {
+            match self.queue.upgrade() {
+                Some(queue) if TypeConfig::now() < one.deadline => drop(queue.send(one)),
+                _ => tell(one, Err(ProposeError::NoLeader)),
+            }
+        }
+    }
+}
+
+/// Passes the results of a batch on as they come.
+async fn answer_batch(
+    batch: Vec<Waiting>,
+    mut results: impl futures::Stream<Item = BatchResult> + Unpin,
+    again: Again,
+    permit: OwnedSemaphorePermit,
+) {
+    let mut unsent = Vec::new();
+    for one in batch {
+        match outcome(results.next().await) {
+            Err(ProposeError::NoLeader) => unsent.push(one),
+            outcome => tell(one, outcome),
+        }
+    }
+    drop(permit);
+    again.all(unsent).await;
+}
+
+/// Answers. The caller may have given up; the entry is in the log all the same.
+fn tell(one: Waiting, result: Result<Proposed, ProposeError>) {
+    drop(one.answer.send(result));
+}
