@@ -16,6 +16,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use watchword_cluster::{
@@ -43,6 +44,8 @@ use crate::{clock, random};
 
 /// How long requests under way may take to finish when the node stops.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long their connections may take to end after that.
+const PEERS_GRACE: Duration = Duration::from_millis(500);
 /// How long a start waits for a leader before it reports the node as started all the same.
 const LEADER_WAIT: Duration = Duration::from_secs(5);
 /// Pause between two looks at the age of the node's certificate.
@@ -113,6 +116,14 @@ pub struct Node {
     metrics_address: SocketAddr,
     stop: CancellationToken,
     tasks: TaskTracker,
+    peers: Peers,
+}
+
+/// What serves the peers. It outlives everything else: until the replica has stopped, the others must
+/// reach it, for the last requests depend on them.
+struct Peers {
+    stop: CancellationToken,
+    served: JoinHandle<()>,
 }
 
 /// Makes the first node of a new cluster: its data directory, data key, authority and log; and a
@@ -311,13 +322,7 @@ impl Node {
             tasks.spawn(listener.serve(exchanges.clone(), stop.clone(), tasks.clone()));
         }
         let routes = admission::routes(admin.clone());
-        let (served, stopped) = (cluster.clone(), stop.clone());
-        tasks.spawn(async move {
-            let serving = served.serve_peers(peers, routes, stopped.cancelled_owned());
-            if let Err(error) = serving.await {
-                tracing::error!(error = chain(&error), "peers are not served");
-            }
-        });
+        let peers = Peers::serve(cluster.clone(), peers, routes);
         tasks.spawn(upkeep(recorder.clone(), stop.clone()));
         let app = https::admin_router(admin.clone());
         let app = app.into_make_service_with_connect_info::<Caller>();
@@ -343,7 +348,7 @@ impl Node {
             admin.clone(),
             stop.clone(),
         ));
-        Ok(Self { cluster, admin, radius_addresses, metrics_address, stop, tasks })
+        Ok(Self { cluster, admin, radius_addresses, metrics_address, stop, tasks, peers })
     }
 
     /// What administrators may do, within this process.
@@ -375,7 +380,32 @@ impl Node {
         if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
             tracing::warn!("stopping with {} requests under way", self.tasks.len());
         }
-        Ok(self.cluster.shutdown().await?)
+        let closed = self.cluster.shutdown().await;
+        self.peers.stop().await;
+        Ok(closed?)
+    }
+}
+
+impl Peers {
+    fn serve(cluster: Cluster, listener: TcpListener, routes: tonic::service::Routes) -> Self {
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let served = tokio::spawn(async move {
+            if let Err(error) = cluster.serve_peers(listener, routes, stopped).await {
+                tracing::error!(error = chain(&error), "peers are not served");
+            }
+        });
+        Self { stop, served }
+    }
+
+    /// Lets go of the peers. Their streams end with the replica; a peer that holds on to one is not
+    /// waited for.
+    async fn stop(self) {
+        self.stop.cancel();
+        let handle = self.served.abort_handle();
+        if tokio::time::timeout(PEERS_GRACE, self.served).await.is_err() {
+            handle.abort();
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use watchword_core::Command;
 
 use crate::Cluster;
 use crate::Role;
+use crate::quorum;
 use crate::runtime::{Instant, NodeId, TypeConfig};
 use crate::survey;
 
@@ -309,7 +310,7 @@ impl Cluster {
     }
 
     /// The best of the other voters. One that has only just got its vote, or has just come back, is
-    /// given a moment to say that it would lead.
+    /// given a moment to say that it would lead; not so when the others are gone.
     async fn best_heir(&self) -> Result<NodeId, TransferError> {
         let deadline = TypeConfig::now() + HEIR_PATIENCE;
         loop {
@@ -319,7 +320,8 @@ impl Cluster {
             if let Some((_, heir)) = heirs(self, &metrics).first() {
                 return Ok(*heir);
             }
-            if TypeConfig::now() >= deadline {
+            let is_alone = !quorum::is_heard(&metrics, self.inner.patience);
+            if is_alone || TypeConfig::now() >= deadline {
                 return Err(TransferError::NoHeir);
             }
             TypeConfig::sleep(HEIR_PAUSE).await;

@@ -13,6 +13,7 @@ use super::BenchError;
 use super::interrupt::Interrupt;
 use super::lane::{Authenticators, Lane, Plan, WIDTH_MAX};
 use super::pool::{Login, Pool};
+use super::silence::Silence;
 use super::tally::Tally;
 use super::users::{Moving, Users};
 
@@ -49,6 +50,7 @@ pub(super) struct Run<'a> {
     until: Option<Instant>,
     is_halted: AtomicBool,
     replies: AtomicU64,
+    silence: Silence,
 }
 
 /// What one run found.
@@ -57,6 +59,8 @@ pub(super) struct Outcome {
     pub tally: Tally,
     /// How long was measured.
     pub measured: Duration,
+    /// The longest time without an accept.
+    pub longest_gap: Duration,
     /// About how many more users the run would have needed, when they ran out.
     pub users_short: Option<u64>,
 }
@@ -75,6 +79,11 @@ impl Run<'_> {
     /// A login has ended.
     pub(super) fn give_back(&self, login: Login) {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner).give_back(login);
+    }
+
+    /// A login was accepted.
+    pub(super) fn accepted(&self, now: Instant) {
+        self.silence.ends(now);
     }
 
     /// For the progress line.
@@ -116,12 +125,17 @@ impl Bench<'_> {
             until: time.map(|time| warm_until + time),
             is_halted: AtomicBool::new(false),
             replies: AtomicU64::new(0),
+            silence: Silence::since(warm_until),
         };
         let tally = self.work(&run, in_flight, authenticators)?;
         let end = if time.is_some() { tally.stopped } else { tally.last_reply };
         let measured = end.unwrap_or(warm_until).saturating_duration_since(warm_until);
+        if let Some(stopped) = tally.stopped {
+            run.silence.ends(stopped);
+        }
+        let longest_gap = run.silence.longest();
         let users_short = tally.users_used_up.then(|| self.users_short(&tally, started, available));
-        Ok(Outcome { in_flight, tally, measured, users_short })
+        Ok(Outcome { in_flight, tally, measured, longest_gap, users_short })
     }
 
     fn work(

@@ -217,8 +217,10 @@ impl<'a> Lane<'a> {
 
     fn count(&mut self, flight: &Flight, code: Code, now: Instant) {
         self.tally.counts(flight.is_measured).reply(code);
-        if code == Code::AccessReject {
-            self.tally.first_reject.get_or_insert(flight.login);
+        match code {
+            Code::AccessAccept => self.run.accepted(now),
+            Code::AccessReject => drop(self.tally.first_reject.get_or_insert(flight.login)),
+            _ => {}
         }
         if flight.is_measured {
             self.tally.latency.record(now.duration_since(flight.started));

@@ -14,6 +14,7 @@ mod pool;
 mod report;
 #[cfg(test)]
 mod responder;
+mod silence;
 mod synthetic;
 mod tally;
 mod users;

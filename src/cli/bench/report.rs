@@ -34,6 +34,8 @@ struct Row {
     /// Verified replies per second.
     per_second: f64,
     latency_us: Latency,
+    /// The longest time in which no login was accepted.
+    longest_gap_ms: f64,
     /// Logins before the measurement.
     warm_up_logins: u64,
     /// How many more users the run would have needed.
@@ -53,7 +55,7 @@ struct Latency {
 
 impl Row {
     fn new(outcome: &Outcome) -> Self {
-        let Outcome { in_flight, tally, measured, users_short } = outcome;
+        let Outcome { in_flight, tally, measured, longest_gap, users_short } = outcome;
         let counts = tally.measured;
         let quantile = |permille| tally.latency.quantile(permille).map(microseconds);
         Self {
@@ -76,6 +78,7 @@ impl Row {
                 p999: quantile(999),
                 max: tally.latency.max().map(microseconds),
             },
+            longest_gap_ms: microseconds(*longest_gap) / 1_000.0,
             warm_up_logins: tally.warm_up.logins(),
             users_short: *users_short,
         }
@@ -117,6 +120,7 @@ fn table(rows: &[Row]) -> String {
         "P99",
         "P99.9",
         "MAX",
+        "LONGEST GAP",
     ]);
     for row in rows {
         let latency = &row.latency_us;
@@ -133,7 +137,8 @@ fn table(rows: &[Row]) -> String {
         ];
         let cells = counts.iter().map(u64::to_string);
         let cells = cells.chain([format!("{:.0}", row.per_second)]);
-        table.add_row(cells.chain(latencies.into_iter().map(milliseconds)));
+        let times = latencies.into_iter().chain([Some(row.longest_gap_ms * 1_000.0)]);
+        table.add_row(cells.chain(times.map(milliseconds)));
     }
     for column in table.column_iter_mut() {
         column.set_cell_alignment(CellAlignment::Right);
@@ -148,7 +153,7 @@ fn milliseconds(microseconds: Option<f64>) -> String {
 
 /// Says on standard error what the figures do not.
 pub(super) fn print_notes(outcomes: &[Outcome]) {
-    for Outcome { in_flight, tally, measured, users_short } in outcomes {
+    for Outcome { in_flight, tally, measured, users_short, .. } in outcomes {
         if let Some(more) = users_short {
             eprintln!(
                 "{in_flight} in flight: every user had logged in during this time step after {:.1} s; \
