@@ -100,6 +100,8 @@ struct Inner {
     contact: Arc<contact::Contact>,
     /// Whether an administrator has taken this node out of service.
     drained: AtomicBool,
+    /// Whether it is being shut down: what its peers still ask is not for openraft any more.
+    stopping: AtomicBool,
     /// Silence after which the leader counts as gone.
     patience: Duration,
     transport: Option<Transport>,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openraft::alias::JoinHandleOf;
@@ -223,6 +223,7 @@ impl Cluster {
                 network,
                 contact,
                 drained: AtomicBool::new(false),
+                stopping: AtomicBool::new(false),
                 patience,
                 transport: options.transport,
                 survey: Survey::new(checkpoints),
@@ -298,6 +299,7 @@ impl Cluster {
     /// # Errors
     /// When the store has failed, now or before.
     pub async fn shutdown(self) -> Result<(), ShutdownError> {
+        self.inner.stopping.store(true, Ordering::Relaxed);
         let stopped = self.inner.raft.shutdown().await;
         let closed = self.inner.medium.call(|done| Request::Close { done }).await;
         stopped.map_err(|error| ShutdownError::Raft(error.to_string()))?;

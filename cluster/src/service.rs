@@ -5,6 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::{Stream, StreamExt};
 use openraft::raft::{SnapshotResponse, TransferLeaderRequest, VoteRequest};
@@ -31,6 +32,9 @@ pub(crate) const REMOVED: &str = "this node was removed from the cluster";
 impl PeerService {
     /// The member that calls.
     fn member<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
+        if self.0.inner.stopping.load(Ordering::Relaxed) {
+            return Err(Status::unavailable("this node is stopping"));
+        }
         match request.extensions().get::<Caller>() {
             Some(&Caller::Node(node)) => {
                 let state = self.0.state();
@@ -73,11 +77,14 @@ impl Peer for PeerService {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let node = self.member(&request)?;
         // A stream gives errors for ever after its first one: it must end there.
-        let contact = self.0.inner.contact.clone();
+        let inner = self.0.inner.clone();
         let requests = request.into_inner().scan((), move |(), next| {
+            if inner.stopping.load(Ordering::Relaxed) {
+                return futures::future::ready(None);
+            }
             let append = next.and_then(|frame| open::<Append>(&frame));
             match &append {
-                Ok(append) => append.note(node, &contact),
+                Ok(append) => append.note(node, &inner.contact),
                 Err(error) => tracing::debug!(node, %error, "a stream of entries ended"),
             }
             futures::future::ready(append.ok().map(|append| append.request))
