@@ -47,6 +47,9 @@ pub struct ClientTable {
 struct Snapshot {
     /// `None` before the first build: revision zero is a real one.
     revision: Option<u64>,
+    /// Where some secret does not open: the revision of the data keys. On a state that is old, because
+    /// the node has come lately, secrets can be sealed under a key that was given up since.
+    retry_from: Option<u64>,
     clients: HashMap<IpNet, Arc<KnownClient>>,
     /// Prefix lengths that occur, longest first.
     ipv4_lengths: Vec<u8>,
@@ -62,7 +65,7 @@ impl ClientTable {
     /// The client that `address` belongs to in `state`: the one with the most specific range.
     pub fn find(&self, state: &State, address: IpAddr) -> Option<Arc<KnownClient>> {
         let mut table = self.current.load();
-        if table.revision != Some(state.clients_revision()) {
+        if !table.is_of(state) {
             self.rebuild(state);
             table = self.current.load();
         }
@@ -72,7 +75,8 @@ impl ClientTable {
     fn rebuild(&self, state: &State) {
         let _alone = self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have done it, perhaps from a newer state.
-        if self.current.load().revision < Some(state.clients_revision()) {
+        let current = self.current.load();
+        if !current.is_of(state) && current.revision <= Some(state.clients_revision()) {
             self.current.store(Arc::new(Snapshot::new(state, &self.keys)));
         }
     }
@@ -87,6 +91,7 @@ impl Snapshot {
             let secret = opened.ok().and_then(|clear| Secret::new(&clear).ok());
             let Some(secret) = secret else {
                 tracing::error!(client = %client.name, "the client's shared secret does not open");
+                table.retry_from = Some(state.data_keys().revision);
                 continue;
             };
             let habits = radius.habits;
@@ -107,6 +112,12 @@ impl Snapshot {
             }
         }
         table
+    }
+
+    /// Whether it is as new as `state`, as far as that matters.
+    fn is_of(&self, state: &State) -> bool {
+        let is_whole = self.retry_from.is_none_or(|from| from == state.data_keys().revision);
+        is_whole && self.revision == Some(state.clients_revision())
     }
 
     fn insert(&mut self, range: IpNet, client: Arc<KnownClient>) {
