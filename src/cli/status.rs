@@ -64,9 +64,18 @@ pub(super) fn run(args: &StatusArgs) -> Done {
                     status.users, status.devices, status.clients, status.attempts
                 ),
             ),
+            ("data key", data_key(status)),
             ("feature level", status.feature_level.to_string()),
             ("settings revision", status.settings_revision.to_string()),
             ("version", status.version.clone()),
         ])
     })
+}
+
+fn data_key(status: &StatusView) -> String {
+    let key = status.data_key.as_deref().unwrap_or("none yet");
+    if status.rekey_unfinished {
+        return format!("{key}; its replacement is UNFINISHED, run: watchword rekey --rotate");
+    }
+    key.to_owned()
 }
