@@ -32,10 +32,10 @@ pub(super) struct RekeyArgs {
     /// Replace the data key of the whole cluster, on any node, while logins go on
     #[arg(long, group = "what")]
     rotate: bool,
-    /// Wrap this node's data key by what [key] in its file names now; the node must be stopped
+    /// Wrap this node's data key by what the node's file names now; the node must be stopped
     #[arg(long, group = "what", requires = "old_config")]
     wrap: bool,
-    /// With --wrap: the node's file as it was, whose [key] still opens the data key
+    /// With --wrap: the node's file as it was, or any that names what wraps the data key still
     #[arg(long, value_name = "FILE", conflicts_with = "rotate")]
     old_config: Option<PathBuf>,
     #[command(flatten)]

@@ -74,8 +74,10 @@ pub(super) fn run(args: &StatusArgs) -> Done {
 
 fn data_key(status: &StatusView) -> String {
     let key = status.data_key.as_deref().unwrap_or("none yet");
-    if status.rekey_unfinished {
-        return format!("{key}; its replacement is UNFINISHED, run: watchword rekey --rotate");
+    match (status.rekey_unfinished, status.data_keys_held) {
+        (true, _) => format!("{key}; a replacement is UNFINISHED, run: watchword rekey --rotate"),
+        (false, 0..=1) => key.to_owned(),
+        // For a moment after a replacement, or for good after one that did not come about.
+        (false, held) => format!("{key}; the keyring of this node holds {held}"),
     }
-    key.to_owned()
 }

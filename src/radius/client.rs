@@ -147,9 +147,14 @@ impl Snapshot {
 #[cfg(test)]
 mod tests {
     use watchword_core::client::{FirstFactor, PasscodeInput, RadiusHabits, Requirement};
+    use watchword_core::command::{ClientFields, PutClient, RadiusFields, Resealed};
+    use watchword_core::data_key::Secret as SecretOf;
     use watchword_core::sealed::Sealed;
+    use watchword_core::time::Timestamp;
+    use watchword_core::{Applied, Command, Entry};
 
     use super::*;
+    use crate::config::KeySource;
 
     fn client(name: &str, ranges: &[&str]) -> (Vec<IpNet>, Arc<KnownClient>) {
         let addresses: Vec<IpNet> =
@@ -175,6 +180,44 @@ mod tests {
             },
         };
         (addresses, Arc::new(known))
+    }
+
+    #[test]
+    fn a_secret_that_does_not_open_yet_is_tried_again_when_it_is_sealed_anew() {
+        let new_keyring = || {
+            // Nothing is written to it later.
+            let dir = tempfile::tempdir().expect("temporary directory");
+            let source = KeySource::File(dir.path().join("key"));
+            Keyring::create(dir.path(), &source).expect("creates")
+        };
+        let (keys, earlier, id) = (Arc::new(new_keyring()), new_keyring(), ClientId([1; 16]));
+        let seal = |keys: &Keyring| keys.seal(Owner::ClientSecret(id), b"secret").expect("seals");
+        let (old, new) = (seal(&earlier), seal(&keys));
+        let fields = RadiusFields {
+            addresses: ["10.0.0.0/8".parse().expect("range")].into(),
+            secret: old.clone(),
+            require_message_authenticator: Requirement::Auto,
+            limit_proxy_state: Requirement::Auto,
+        };
+        let put = PutClient {
+            id,
+            name: "vpn".into(),
+            policy: client("vpn", &[]).1.policy.clone(),
+            fields: ClientFields::Radius(fields),
+        };
+        let secret = SecretOf::ClientSecret(id);
+        let commands = [
+            Command::AddClient(put),
+            Command::Reseal { items: vec![Resealed { secret, old, new }] },
+        ];
+        let (mut state, table) = (State::default(), ClientTable::new(keys));
+        let mut found = Vec::new();
+        for (index, command) in (1..).zip(commands) {
+            let applied = state.apply(index, &Entry { time: Timestamp(1), command });
+            assert_eq!(applied, Applied::Done);
+            found.push(table.find(&state, "10.1.2.3".parse().expect("address")).is_some());
+        }
+        assert_eq!(found, [false, true]);
     }
 
     #[test]

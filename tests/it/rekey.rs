@@ -85,6 +85,8 @@ fn wait_until_given_up(nodes: &[&Node]) {
         node.wait_for_status("the old key is given up", |status| {
             status["data_keys_held"] == 1 && status["rekey_unfinished"] == false
         });
+        // What needs no old key is on the disk for good before the old key goes.
+        assert_ne!(status(node)["snapshot"], 0);
     }
 }
 
@@ -282,6 +284,39 @@ fn restore_from(node: &Node) -> Node {
     let new = Directory::for_peers();
     new.cli(&["restore", words[0], "--passphrase-file", words[1]]).done();
     new.serve()
+}
+
+#[test]
+fn a_node_that_crashes_between_two_writes_starts_and_goes_on() {
+    let directory = Directory::for_peers();
+    directory.cli(&["init"]).done();
+    let node = directory.serve();
+    node.add_client("vpn", "127.0.0.1", &["--first-factor", "none"]);
+    node.import(&format!("username,hotp_key\nalice,{}\n", KEY.0));
+    assert_eq!(step(&node, true)["is_finished"], false);
+    let read = |directory: &Directory, name: &str| {
+        let text = fs::read_to_string(directory.path(name)).expect("it is there");
+        (name.to_owned(), text)
+    };
+    let files = ["data/keyring.json", "data/identity.json"];
+    let before = files.map(|name| read(node.directory(), name));
+    node.cli(&["rekey", "--rotate"]).done();
+    wait_until_given_up(&[&node]);
+    let (mut directory, _) = node.stop();
+    let new = keyring(&directory).current().id();
+    // The identity is written first, then the keyring: one of the two is old, or both are.
+    for (counter, old) in (0..).zip([&before[..1], &before[..]]) {
+        for (name, text) in old {
+            directory.write_file(name, text);
+        }
+        assert_eq!(keyring(&directory).ids().len(), 2);
+        let node = directory.serve();
+        wait_until_given_up(&[&node]);
+        assert_eq!(login(&node, counter), Code::AccessAccept);
+        directory = node.kill();
+        assert_eq!(keyring(&directory).ids(), [new]);
+        assert_eq!(identity_key(&directory), new);
+    }
 }
 
 #[test]
