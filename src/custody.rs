@@ -74,7 +74,10 @@ impl Custodian {
         }
         // A log that is cut back by a crash, or taken up by `recover`, must not end before the entry
         // that gave the keys up: what it holds would be sealed under keys that are gone.
-        self.cluster.snapshot().await?;
+        if self.cluster.snapshot().await? < in_force.revision {
+            // The replica has not noticed yet that it has come that far: at the next look.
+            return Ok(());
+        }
         // The log holds the founder's authority long since.
         self.identity.authority_key = None;
         self.identity.save(&self.data_dir, &self.keys)?;

@@ -39,15 +39,20 @@ impl KeyringFile {
         replace_private(&self.path, &self.content(keys)?)
     }
 
-    /// What it has to hold. Makes a missing key file.
-    fn content(&self, keys: &DataKeys) -> Result<Vec<u8>, KeyError> {
-        if let KeySource::File(key_file) = &self.source
-            && !key_file.exists()
-        {
-            let key = Zeroizing::new(random::bytes::<KEY_BYTES>()?);
-            let text = Zeroizing::new(HEXLOWER_PERMISSIVE.encode(&*key) + "\n");
-            write_private(key_file, text.as_bytes())?;
+    /// Makes a missing key file: only where nothing is wrapped by it yet. Later, one that is missing
+    /// is one that is not mounted.
+    fn make_key_file(&self) -> Result<(), KeyError> {
+        let KeySource::File(key_file) = &self.source else { return Ok(()) };
+        if key_file.exists() {
+            return Ok(());
         }
+        let key = Zeroizing::new(random::bytes::<KEY_BYTES>()?);
+        let text = Zeroizing::new(HEXLOWER_PERMISSIVE.encode(&*key) + "\n");
+        write_private(key_file, text.as_bytes())
+    }
+
+    /// What it has to hold.
+    fn content(&self, keys: &DataKeys) -> Result<Vec<u8>, KeyError> {
         let (wrapped_by, wrapped) = wrap(&self.source, &keys.encode())?;
         let content = Content { format: 1, wrapped_by, wrapped_data_keys: BASE64.encode(&wrapped) };
         Ok((serde_json::to_string_pretty(&content).map_err(|_| KeyError::Seal)? + "\n")
@@ -85,6 +90,7 @@ impl Keyring {
             return Err(KeyError::Exists(path));
         }
         let file = KeyringFile { path, source: source.clone() };
+        file.make_key_file()?;
         write_private(&file.path, &file.content(&keys)?)?;
         Ok(Self::new(keys, file))
     }
@@ -98,6 +104,7 @@ impl Keyring {
     pub fn rewrap(&self, source: &KeySource) -> Result<(), KeyError> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let new = KeyringFile { path: file.path.clone(), source: source.clone() };
+        new.make_key_file()?;
         new.replace(&self.held.load().keys)?;
         *file = new;
         Ok(())
@@ -220,6 +227,22 @@ mod tests {
         assert!(matches!(Keyring::try_source(&absent), Err(KeyError::File { .. })));
         assert_eq!(std::fs::read(dir.path().join(KEYRING_FILE)).expect("it is there"), before);
         Keyring::try_source(&source).expect("it can be used");
+    }
+
+    #[test]
+    fn what_wraps_the_keyring_is_not_made_anew_when_it_is_missing_later() {
+        let dir = directory();
+        let key_file = dir.path().join("key");
+        let source = KeySource::File(key_file.clone());
+        let keys = Keyring::create(dir.path(), &source).expect("creates");
+        let text = std::fs::read(&key_file).expect("it is there");
+        std::fs::remove_file(&key_file).expect("removes");
+        let next = || DataKey::generate(1).expect("a key");
+        assert!(matches!(keys.hold(next()), Err(KeyError::File { .. })));
+        assert!(!key_file.exists() && keys.ids().len() == 1);
+        write_private(&key_file, &text).expect("writes");
+        keys.hold(next()).expect("written");
+        assert_eq!(Keyring::load(dir.path(), &source).expect("opens").ids().len(), 2);
     }
 
     #[test]

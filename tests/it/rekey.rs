@@ -213,6 +213,18 @@ fn a_node_that_does_not_answer_is_named_and_nothing_changes() {
         );
         assert_eq!(status["data_keys_held"], 1, "no key was made in vain");
     }
+    // Nor does it change when a node is there and cannot write the key down.
+    let third = third.serve();
+    let key_file = third.directory().path("data.key");
+    let aside = third.directory().path("aside.key");
+    fs::rename(&key_file, &aside).expect("renamed");
+    let refused = first.cli(&["rekey", "--rotate"]).refused();
+    assert!(refused.contains("node 3 cannot keep the new data key: cannot access"), "{refused}");
+    for node in [&first, &second, &third] {
+        assert_eq!(status(node)["data_key"], before);
+    }
+    fs::rename(&aside, &key_file).expect("renamed");
+    let third = third.kill();
     // One that was admitted and has not come yet counts as well.
     let token = first.token(&[]);
     let waiting = Directory::for_peers();
