@@ -36,7 +36,7 @@ impl Admission for Door {
             cluster: admitted.authority.cluster.0.to_vec().into(),
             authority: admitted.authority.certificate.to_vec().into(),
             certificate: admitted.certificate.into(),
-            data_key: admitted.data_key.to_vec().into(),
+            data_keys: admitted.data_keys.to_vec().into(),
             epoch: admitted.epoch,
         }))
     }

@@ -1,10 +1,10 @@
-//! The backup file: one state with its data key, encrypted under a passphrase.
+//! The backup file: one state with its data keys, encrypted under a passphrase.
 //!
 //! ```text
 //! watchword backup 1
 //! {"cluster": …}                 the header: one line of JSON, in the clear
 //! <SHA-256 of both, hex>
-//! length, CRC-32, sealed bytes   the data key
+//! length, CRC-32, sealed bytes   the data keys
 //! length, CRC-32, sealed bytes   the state, in pieces; the last one is marked as such
 //! ```
 //!
@@ -51,8 +51,8 @@ pub struct Header {
 pub struct Backup {
     /// What it says of itself.
     pub header: Header,
-    /// The cluster's data key.
-    pub data_key: Zeroizing<Vec<u8>>,
+    /// The cluster's data keys.
+    pub data_keys: Zeroizing<Vec<u8>>,
     /// The state.
     pub state: State,
 }
@@ -68,8 +68,8 @@ impl fmt::Debug for Backup {
 pub enum Part {
     /// The lines in the clear.
     Header,
-    /// The data key.
-    DataKey,
+    /// The data keys.
+    DataKeys,
     /// A piece of the state, counted from one.
     State(u64),
 }
@@ -78,7 +78,7 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Header => f.write_str("the header"),
-            Self::DataKey => f.write_str("the data key"),
+            Self::DataKeys => f.write_str("the data key"),
             Self::State(piece) => write!(f, "piece {piece} of the state"),
         }
     }
@@ -146,7 +146,7 @@ pub struct Origin {
 pub fn write(
     origin: Origin,
     passphrase: &[u8],
-    data_key: &[u8],
+    data_keys: &[u8],
     state: &State,
 ) -> Result<Vec<u8>, BackupError> {
     if passphrase.len() < PASSPHRASE_BYTES_MIN {
@@ -169,7 +169,7 @@ pub fn write(
         bytes.extend_from_slice(sealed);
         Ok::<_, BackupError>(())
     };
-    push(Part::DataKey, false, data_key)?;
+    push(Part::DataKeys, false, data_keys)?;
     let state = state.encode()?;
     let pieces: Vec<_> = state.chunks(PIECE_BYTES).collect();
     for (number, piece) in (1..).zip(&pieces) {
@@ -187,9 +187,9 @@ pub fn read(bytes: &[u8], passphrase: &[u8]) -> Result<Backup, BackupError> {
     let salt = BASE64.decode(header.salt.as_bytes());
     let salt = salt.map_err(|_| BackupError::Damaged(Part::Header))?;
     let key = PassphraseKey::derive(passphrase, &salt)?;
-    let sealed = take_part(&mut rest, Part::DataKey)?;
-    let data_key = key
-        .open(place(&digest, Part::DataKey, false), sealed)
+    let sealed = take_part(&mut rest, Part::DataKeys)?;
+    let data_keys = key
+        .open(place(&digest, Part::DataKeys, false), sealed)
         .map_err(|_| BackupError::Passphrase)?;
     let mut state = Vec::new();
     for number in 1.. {
@@ -212,7 +212,7 @@ pub fn read(bytes: &[u8], passphrase: &[u8]) -> Result<Backup, BackupError> {
             break;
         }
     }
-    Ok(Backup { header, data_key, state: State::decode(&state)? })
+    Ok(Backup { header, data_keys, state: State::decode(&state)? })
 }
 
 /// The header and what follows it, with the digest that ties all parts to it.
@@ -258,7 +258,7 @@ fn take_part<'b>(rest: &mut &'b [u8], part: Part) -> Result<&'b [u8], BackupErro
 fn place(header: &[u8], part: Part, is_last: bool) -> Owner {
     let (kind, number) = match part {
         Part::Header => (0, 0),
-        Part::DataKey => (1, 0),
+        Part::DataKeys => (1, 0),
         Part::State(number) => (2, number),
     };
     let mut hash = Sha256::new();
@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_again() {
         let opened = read(&backup(), PASSPHRASE).expect("opens");
-        assert_eq!((&**opened.data_key, opened.header.index), (&[7_u8; 32][..], 7));
+        assert_eq!((&**opened.data_keys, opened.header.index), (&[7_u8; 32][..], 7));
         let digest = |state: &State| state.digest().expect("encodes");
         assert_eq!(digest(&opened.state), digest(&State::default()));
         assert!(write(origin(), b"short", &[7; 32], &State::default()).is_err());

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -53,6 +54,19 @@ pub struct KeyConfig {
 }
 
 impl KeyConfig {
+    /// Takes relative paths from the directory of the node's file.
+    fn resolve(&mut self, file: &Path) {
+        let base = file.parent().unwrap_or(Path::new(""));
+        let Self { key_file, passphrase_file, systemd_credential: _, pkcs11 } = self;
+        let mut files: Vec<_> = key_file.iter_mut().chain(passphrase_file).collect();
+        if let Some(Pkcs11Config { module, token: _, key: _, pin_file }) = pkcs11 {
+            files.extend([module, pin_file]);
+        }
+        for file in files {
+            *file = base.join(&*file);
+        }
+    }
+
     /// The one way that is named; `None` when there is none or more than one.
     fn source(&self) -> Option<KeySource> {
         let Self { key_file, passphrase_file, systemd_credential, pkcs11 } = self.clone();
@@ -294,6 +308,18 @@ pub enum ConfigError {
     },
 }
 
+/// Reads `text`, which is what `path` holds.
+fn read_toml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let line = error
+            .span()
+            .and_then(|span| text.get(..span.start))
+            .map_or(1, |before| before.matches('\n').count() + 1);
+        let reason = format!("line {line}: {}", error.message().replace('\n', ", "));
+        ConfigError::Malformed { path: path.to_owned(), reason }
+    })
+}
+
 impl Config {
     /// Reads and checks `path`. Relative paths in it are taken from its own directory.
     ///
@@ -303,29 +329,13 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let mut config = Self::parse(path, &text)?;
-        let base = path.parent().unwrap_or(Path::new(""));
-        let KeyConfig { key_file, passphrase_file, systemd_credential: _, pkcs11 } =
-            &mut config.key;
-        let mut files = vec![&mut config.data_dir];
-        files.extend(key_file.iter_mut().chain(passphrase_file));
-        if let Some(Pkcs11Config { module, token: _, key: _, pin_file }) = pkcs11 {
-            files.extend([module, pin_file]);
-        }
-        for file in files {
-            *file = base.join(&*file);
-        }
+        config.data_dir = path.parent().unwrap_or(Path::new("")).join(&config.data_dir);
+        config.key.resolve(path);
         Ok(config)
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|error| {
-            let line = error
-                .span()
-                .and_then(|span| text.get(..span.start))
-                .map_or(1, |before| before.matches('\n').count() + 1);
-            let reason = format!("line {line}: {}", error.message().replace('\n', ", "));
-            ConfigError::Malformed { path: path.to_owned(), reason }
-        })?;
+        let config: Self = read_toml(path, text)?;
         let Some(source) = config.key.source() else {
             return Err(ConfigError::KeySource(path.to_owned()));
         };
@@ -348,6 +358,23 @@ impl Config {
             return Err(out_of_range("[radius] in_flight_max must be between 1 and 1000000"));
         }
         Ok(config)
+    }
+
+    /// What `[key]` in `path` names, whatever else it holds.
+    ///
+    /// # Errors
+    /// Names the file, and what is wrong with it.
+    pub fn read_key_source(path: &Path) -> Result<KeySource, ConfigError> {
+        #[derive(Deserialize)]
+        struct KeyOnly {
+            #[serde(default)]
+            key: KeyConfig,
+        }
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let mut config: KeyOnly = read_toml(path, &text)?;
+        config.key.resolve(path);
+        config.key.source().ok_or_else(|| ConfigError::KeySource(path.to_owned()))
     }
 
     /// What wraps the data key.

@@ -5,7 +5,7 @@
 //! key, is written before the store is made: a join that is cut off is begun again with the same
 //! token and ends as the same node.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +50,9 @@ pub enum JoinError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// An attempt that was cut off has left keys that the cluster no longer uses.
+    #[error("{0} holds the data key of another cluster, or an old one; empty it and join again")]
+    OtherKeys(PathBuf),
     /// The cluster said no.
     #[error("not admitted: {0}")]
     Refused(String),
@@ -94,10 +97,14 @@ pub async fn join(
             votes,
         };
         let answer = ask(address, token, request).await?;
-        let keys = match Keyring::adopt(data_dir, &source, &answer.data_key) {
+        let keys = match Keyring::adopt(data_dir, &source, &answer.data_keys) {
             Err(KeyError::Exists(_)) => Keyring::load(data_dir, &source)?,
             keys => keys?,
         };
+        // The data key may have been replaced since an attempt that was cut off.
+        if !keys.holds(&answer.data_keys)? {
+            return Err(JoinError::OtherKeys(data_dir.clone()));
+        }
         let cluster = <[u8; 16]>::try_from(&answer.cluster[..]).map_err(|_| JoinError::Answer)?;
         let identity = Identity {
             node: answer.node,

@@ -12,6 +12,7 @@ pub mod backup;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod custody;
 pub mod error_chain;
 pub mod https;
 pub mod identity;

@@ -20,8 +20,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use watchword_cluster::{
-    Cluster, Credentials, OpenError, Options, Remains, ShutdownError, Timing, Transport,
-    TransportError, node_name,
+    Cluster, Credentials, OpenError, Options, Remains, ShutdownError, SnapshotFailed, Timing,
+    Transport, TransportError, node_name,
 };
 use watchword_core::State;
 use watchword_core::command::Found;
@@ -33,11 +33,12 @@ use crate::admission;
 use crate::auth::Authenticator;
 use crate::backup::Backup;
 use crate::config::{Config, KeySource};
+use crate::custody::Custodian;
 use crate::error_chain::chain;
 use crate::https::{self, Caller};
 use crate::identity::{Identity, IdentityError};
-use crate::keys::{KeyError, Keyring, Owner};
-use crate::pki::{Authority, PkiError, PrivateKey, RENEW_AFTER_MS};
+use crate::keys::{DataKey, KeyError, Keyring, Owner};
+use crate::pki::{Authority, PkiError, PrivateKey};
 use crate::radius::exchange::Exchanges;
 use crate::radius::listener::Listener;
 use crate::{clock, random};
@@ -48,8 +49,6 @@ const GRACE: Duration = Duration::from_secs(5);
 const PEERS_GRACE: Duration = Duration::from_millis(500);
 /// How long a start waits for a leader before it reports the node as started all the same.
 const LEADER_WAIT: Duration = Duration::from_secs(5);
-/// Pause between two looks at the age of the node's certificate.
-const RENEWAL_LOOK: Duration = Duration::from_secs(3600);
 /// Pause between two turns of the metrics' upkeep.
 const UPKEEP: Duration = Duration::from_secs(5);
 /// The token that comes with a new cluster: enough for three nodes.
@@ -103,6 +102,9 @@ pub enum NodeError {
     /// The data directory is of a node that has joined another cluster.
     #[error("the data directory belongs to a node of another cluster")]
     NotFounder,
+    /// The state cannot be put on the disk.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotFailed),
     /// The log did not close.
     #[error(transparent)]
     Shutdown(#[from] ShutdownError),
@@ -163,18 +165,20 @@ pub async fn init(config: &Config) -> Result<NewToken, NodeError> {
 pub async fn restore(config: &Config, backup: Backup) -> Result<State, NodeError> {
     prepare_data_dir(config)?;
     let source = config.key_source().ok_or(NodeError::KeySource)?;
-    let Backup { header, data_key, state } = backup;
+    let Backup { header, data_keys, state } = backup;
     // What an interrupted `restore` of the same backup has left is gone on with.
-    let keys = match Keyring::adopt(&config.data_dir, &source, &data_key) {
+    let keys = match Keyring::adopt(&config.data_dir, &source, &data_keys) {
         Err(KeyError::Exists(path)) => {
             let keys = open_keys(config, &source).await?;
-            if keys.export() != &**data_key {
+            if !keys.holds(&data_keys)? {
                 return Err(KeyError::Exists(path).into());
             }
             keys
         }
         adopted => adopted?,
     };
+    // In the middle of a replacement there are two: the new cluster goes on with it.
+    keys.follow(state.data_keys())?;
     let identity = own_identity(config, &keys)?;
     let found = founding(config, &identity).ok_or(NodeError::NotFounder)?;
     let state = state.restored(clock::now(), &found);
@@ -276,7 +280,12 @@ impl Node {
     pub async fn start(config: &Config, recorder: PrometheusHandle) -> Result<Self, NodeError> {
         let (identity, keys) = identity(config).await?;
         let keys = Arc::new(keys);
-        let cluster = Cluster::open(options(config, &identity)?).await?;
+        let held = keys.clone();
+        let keep_key = move |key: &[u8]| {
+            DataKey::decode(key).and_then(|key| held.hold(key)).map_err(|error| chain(&error))
+        };
+        let options = Options { keep_key: Arc::new(keep_key), ..options(config, &identity)? };
+        let cluster = Cluster::open(options).await?;
         let started = Self::start_on(config, identity, cluster.clone(), keys, recorder).await;
         if started.is_err() {
             cluster.shutdown().await?;
@@ -316,7 +325,7 @@ impl Node {
         let authenticator = Authenticator::new(cluster.clone(), keys.clone());
         let (door, halt) = (authenticator.clone(), stop.clone());
         let admin = Admin::new(cluster.clone(), keys.clone(), door, halt);
-        let keys_for_renewal = keys.clone();
+        let keys_for_custody = keys.clone();
         let exchanges = Arc::new(Exchanges::new(authenticator, keys, &config.radius));
         for listener in radius {
             tasks.spawn(listener.serve(exchanges.clone(), stop.clone(), tasks.clone()));
@@ -340,14 +349,14 @@ impl Node {
         }
         found(config, &identity, &admin).await?;
         warn_of_address(&admin, identity.node, &config.peers.advertised());
-        tasks.spawn(renew(
-            config.data_dir.clone(),
+        let custodian = Custodian {
+            data_dir: config.data_dir.clone(),
             identity,
-            cluster.clone(),
-            keys_for_renewal,
-            admin.clone(),
-            stop.clone(),
-        ));
+            cluster: cluster.clone(),
+            keys: keys_for_custody,
+            admin: admin.clone(),
+        };
+        tasks.spawn(custodian.keep(stop.clone()));
         Ok(Self { cluster, admin, radius_addresses, metrics_address, stop, tasks, peers })
     }
 
@@ -434,7 +443,8 @@ pub fn options(config: &Config, identity: &Identity) -> Result<Options, NodeErro
     })
 }
 
-fn credentials(identity: &Identity) -> Credentials {
+/// What the node shows to its peers.
+pub(crate) fn credentials(identity: &Identity) -> Credentials {
     Credentials {
         cluster: identity.cluster,
         node: identity.node,
@@ -455,37 +465,6 @@ async fn upkeep(recorder: PrometheusHandle, stop: CancellationToken) {
     }
 }
 
-/// Renews the node's certificate before it lapses, for as long as the node runs.
-async fn renew(
-    data_dir: PathBuf,
-    mut identity: Identity,
-    cluster: Cluster,
-    keys: Arc<Keyring>,
-    admin: Admin,
-    stop: CancellationToken,
-) {
-    let mut look = tokio::time::interval(RENEWAL_LOOK);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = look.tick() => {}
-        }
-        let age = clock::now().ms_since(identity.certified);
-        if age < RENEW_AFTER_MS {
-            continue;
-        }
-        match renewed(&data_dir, &identity, &cluster, &keys, &admin) {
-            Ok(new) => {
-                tracing::info!("the node's certificate was renewed");
-                identity = new;
-            }
-            Err(error) => {
-                tracing::error!(error = chain(&error), "the node's certificate is not renewed");
-            }
-        }
-    }
-}
-
 /// Says so when the cluster looks for this node elsewhere. It is not put right by itself: a copy of
 /// a node that runs would take its place.
 fn warn_of_address(admin: &Admin, node: NodeId, address: &str) {
@@ -497,31 +476,6 @@ fn warn_of_address(admin: &Admin, node: NodeId, address: &str) {
              watchword members edit {node} --address {address}"
         );
     }
-}
-
-/// A new key and certificate, in use and on disk.
-fn renewed(
-    data_dir: &Path,
-    old: &Identity,
-    cluster: &Cluster,
-    keys: &Keyring,
-    admin: &Admin,
-) -> Result<Identity, NodeError> {
-    let key = PrivateKey::generate()?;
-    let certificate = admin.certify_self(old.cluster, old.node, &key.public_key())?;
-    let identity = Identity {
-        node: old.node,
-        cluster: old.cluster,
-        authority: old.authority.clone(),
-        certificate: certificate.into(),
-        key,
-        certified: clock::now(),
-        epoch: old.epoch,
-        authority_key: old.authority_key.clone(),
-    };
-    identity.save(data_dir, keys)?;
-    cluster.renew(credentials(&identity))?;
-    Ok(identity)
 }
 
 /// Refuses a data directory that others may enter.

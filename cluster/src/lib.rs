@@ -23,6 +23,7 @@
 //! * `contact`: when the leader was last heard of
 //! * `survey`: how the members are: their clocks and the digests of their states
 //! * `membership`: who follows and who votes
+//! * `hand_out`: a new key for every node
 //! * `rescue`: going on without a lost majority, and beginning from a saved state
 //! * `dump`: the store in readable form
 //! * `contain`: a panic of the database becomes an error
@@ -42,6 +43,7 @@ mod contact;
 mod contain;
 mod disk;
 mod dump;
+mod hand_out;
 mod log_store;
 mod logged;
 mod medium;
@@ -70,10 +72,11 @@ mod tests;
 mod transport;
 
 pub use dump::{Content, Dump, DumpedEntry, DumpedSnapshot, Members, dump};
+pub use hand_out::HandOutError;
 pub use membership::TransferError;
 pub use memory::MemoryDisk;
 pub use open::{NoLeader, ServeError, ShutdownError, SnapshotFailed};
-pub use options::{Options, SNAPSHOT_AFTER_ENTRIES, Timing};
+pub use options::{KeepKey, Options, SNAPSHOT_AFTER_ENTRIES, Timing};
 pub use propose::{ProposeError, Proposed};
 pub use read::ReadError;
 pub use rescue::{Remains, create_from, recover, remains};
@@ -108,6 +111,7 @@ struct Inner {
     survey: survey::Survey,
     version: &'static str,
     instance: u64,
+    keep_key: KeepKey,
 }
 
 impl Cluster {

@@ -229,6 +229,7 @@ impl Cluster {
                 survey: Survey::new(checkpoints),
                 version: options.version,
                 instance: options.instance,
+                keep_key: options.keep_key,
             }),
         };
         // Nobody leads whose clock is not known to be right.

@@ -24,6 +24,9 @@ const PAYLOAD_ENTRIES_MAX: u64 = 1_024;
 /// Entries that are written to the log as one piece at most.
 const BATCH_ENTRIES_MAX: u64 = 4_096;
 
+/// Writes a key down that another member hands to this node; says why if it cannot. May block.
+pub type KeepKey = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
+
 /// What a replica is told when it is opened.
 #[derive(Clone)]
 pub struct Options {
@@ -49,6 +52,8 @@ pub struct Options {
     pub instance: u64,
     /// The release, as other members show it.
     pub version: &'static str,
+    /// What becomes of a key that another member hands out.
+    pub keep_key: KeepKey,
 }
 
 impl Options {
@@ -70,6 +75,7 @@ impl Options {
             epoch: 0,
             instance: next_instance(),
             version: env!("CARGO_PKG_VERSION"),
+            keep_key: Arc::new(|_| Err("it keeps no keys".to_owned())),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use futures::{Stream, StreamExt};
 use openraft::raft::{SnapshotResponse, TransferLeaderRequest, VoteRequest};
+use openraft::type_config::TypeConfigExt;
 use tonic::{Request, Response, Status, Streaming};
 use watchword_proto::Frame;
 use watchword_proto::peer_server::Peer;
@@ -166,5 +167,13 @@ impl Peer for PeerService {
     async fn survey(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
         self.member(&request)?;
         frame(&self.0.report()).map(Response::new)
+    }
+
+    async fn hold_key(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        self.member(&request)?;
+        let (keep, key) = (self.0.inner.keep_key.clone(), request.into_inner().data);
+        let kept = TypeConfig::spawn_blocking(move || keep(&key)).await.map_err(stopped)?;
+        kept.map_err(Status::failed_precondition)?;
+        frame(&()).map(Response::new)
     }
 }

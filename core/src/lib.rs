@@ -16,6 +16,8 @@ pub mod client;
 pub mod codec;
 /// Everything that can be written into the log.
 pub mod command;
+/// Which data key seals what.
+pub mod data_key;
 mod decision;
 /// What a user holds: OATH tokens.
 pub mod device;

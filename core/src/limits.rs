@@ -20,6 +20,8 @@ pub const CLIENTS_MAX: usize = 10_000;
 pub const CLIENT_ADDRESSES_MAX: usize = 64;
 /// Longest sealed secret, in bytes including nonce and tag.
 pub const SEALED_BYTES_MAX: usize = 1_024;
+/// Secrets that one command may seal anew.
+pub const RESEALED_MAX: usize = 1_024;
 /// How long a decision is repeated to the same request, in milliseconds.
 pub const DECISION_MS: u64 = 60_000;
 /// How long a challenge may live at most, in milliseconds; bounds the record of answered ones.

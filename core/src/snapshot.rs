@@ -13,6 +13,7 @@ use crate::attempt::{Attempts, AttemptsParts, AttemptsRef};
 use crate::challenge::{AnsweredChallenges, ChallengeRef};
 use crate::client::Client;
 use crate::codec::{self, DecodeError, EncodeError};
+use crate::data_key::DataKeys;
 use crate::device::Device;
 use crate::id::{ClientId, DeviceId, UserId};
 use crate::map::OrdMap;
@@ -46,6 +47,7 @@ struct SnapshotV1 {
     answered_challenges: Vec<ChallengeRef>,
     attempts: AttemptsParts,
     nodes: NodesParts,
+    data_keys: DataKeys,
 }
 
 /// The same form as it is written: straight from the maps, so that a snapshot of a large state needs
@@ -62,6 +64,7 @@ struct SnapshotV1Ref<'a> {
     answered_challenges: Vec<ChallengeRef>,
     attempts: AttemptsRef<'a>,
     nodes: NodesParts,
+    data_keys: DataKeys,
 }
 
 /// A map that is written as a sequence of pairs, in order.
@@ -99,6 +102,7 @@ impl State {
             answered_challenges: self.answered_challenges.iter().collect(),
             attempts: AttemptsRef(&self.attempts),
             nodes: self.nodes.to_parts(),
+            data_keys: self.data_keys,
         };
         codec::encode_into(&snapshot, &mut bytes)?;
         Ok(bytes)
@@ -125,6 +129,7 @@ impl State {
             attempts: Attempts::from_parts(parts.attempts)
                 .ok_or(SnapshotError::Contradiction("attempts"))?,
             nodes: Nodes::from_parts(parts.nodes),
+            data_keys: parts.data_keys,
         };
         if state.user_names.len() != state.users.len() {
             return Err(SnapshotError::Contradiction("user names"));

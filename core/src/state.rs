@@ -10,6 +10,7 @@ use crate::attempt::Attempts;
 use crate::challenge::AnsweredChallenges;
 use crate::client::Client;
 use crate::command::{Applied, Entry, FIRST_FEATURE_LEVEL, Moment};
+use crate::data_key::DataKeys;
 use crate::device::Device;
 use crate::id::{ClientId, DeviceId, UserId};
 use crate::map::OrdMap;
@@ -34,6 +35,7 @@ pub struct State {
     pub(crate) answered_challenges: AnsweredChallenges,
     pub(crate) attempts: Attempts,
     pub(crate) nodes: Nodes,
+    pub(crate) data_keys: DataKeys,
 }
 
 impl Default for State {
@@ -50,6 +52,7 @@ impl Default for State {
             answered_challenges: AnsweredChallenges::default(),
             attempts: Attempts::default(),
             nodes: Nodes::default(),
+            data_keys: DataKeys::default(),
         }
     }
 }

@@ -35,7 +35,8 @@ impl Admin {
         let origin = Origin { cluster, created: rfc3339(clock::now()), index };
         let keys = self.keys.clone();
         let writing = tokio::task::spawn_blocking(move || {
-            backup::write(origin, spec.passphrase.as_bytes(), keys.export(), &state)
+            let keys = keys.export(state.data_keys())?;
+            backup::write(origin, spec.passphrase.as_bytes(), &keys, &state)
         });
         Ok(writing.await.map_err(|_| AdminError::UnexpectedResult)??)
     }

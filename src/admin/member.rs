@@ -97,8 +97,8 @@ pub struct Admitted {
     pub certificate: Vec<u8>,
     /// The cluster's epoch.
     pub epoch: u64,
-    /// The cluster's data key.
-    pub data_key: zeroize::Zeroizing<Vec<u8>>,
+    /// The cluster's data keys.
+    pub data_keys: zeroize::Zeroizing<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Admitted {
@@ -263,9 +263,11 @@ impl Admin {
         tracing::info!(node, "a node was admitted");
         let name = node_name(authority.0.cluster, node);
         let certificate = authority.1.certify(&name, &public_key, now)?.to_vec();
-        let data_key = zeroize::Zeroizing::new(self.keys.export().to_vec());
-        let epoch = self.cluster.state().nodes().epoch();
-        Ok(Admitted { node, authority: authority.0, certificate, epoch, data_key })
+        // As it is after the admission: no other key comes into force before the new node holds it.
+        let state = self.cluster.state();
+        let data_keys = self.keys.export(state.data_keys())?;
+        let epoch = state.nodes().epoch();
+        Ok(Admitted { node, authority: authority.0, certificate, epoch, data_keys })
     }
 
     /// The authority as the state holds it, and able to sign.

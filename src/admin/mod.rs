@@ -10,6 +10,7 @@ mod client;
 mod device;
 mod import;
 mod member;
+mod rekey;
 mod setting;
 mod status;
 mod test_login;
@@ -26,6 +27,7 @@ pub use import::{BATCH_ROWS_MAX, ImportRow, RowError, RowOutcome, read_rows};
 pub use member::{
     Admitted, JoinSpec, LeaderView, MemberEdit, MemberView, NewToken, TokenSpec, TokenView,
 };
+pub use rekey::{RekeySpec, RekeyView};
 pub use setting::{SettingView, SettingsChangeView, SettingsEdit, SettingsView};
 pub use status::StatusView;
 pub use test_login::{TestLogin, TestReport};
@@ -120,7 +122,10 @@ impl Admin {
     }
 
     async fn state(&self) -> Result<Arc<State>, AdminError> {
-        Ok(self.cluster.read().await?)
+        let state = self.cluster.read().await?;
+        // What is sealed under an earlier key would be refused.
+        self.keys.follow(state.data_keys())?;
+        Ok(state)
     }
 }
 

@@ -51,6 +51,12 @@ pub struct StatusView {
     pub attempts: u64,
     /// Feature level in force.
     pub feature_level: u32,
+    /// Id of the data key.
+    pub data_key: Option<String>,
+    /// Data keys that this node's keyring file holds.
+    pub data_keys_held: usize,
+    /// Whether something may still be sealed under an earlier one.
+    pub rekey_unfinished: bool,
     /// Revision of the settings.
     pub settings_revision: u64,
 }
@@ -83,6 +89,9 @@ impl Admin {
             clients: state.clients().count(),
             attempts: state.attempts().next(),
             feature_level: state.feature_level(),
+            data_key: state.data_keys().current.map(|key| key.to_string()),
+            data_keys_held: self.keys.ids().len(),
+            rekey_unfinished: !state.data_keys().is_settled,
             settings_revision: state.settings().revision(),
         }
     }

@@ -15,6 +15,7 @@ mod input;
 mod log_dump;
 mod members;
 mod output;
+mod rekey;
 mod rescue;
 mod serve;
 mod settings;
@@ -70,6 +71,8 @@ enum Command {
     Replace(members::ReplaceArgs),
     /// Go on with this node alone when a majority is lost for good
     Recover(rescue::RecoverArgs),
+    /// Replace the data key of the cluster, or what wraps it on this node
+    Rekey(rekey::RekeyArgs),
     /// Write everything into one encrypted file
     Backup(backup::BackupArgs),
     /// Check a backup
@@ -165,6 +168,7 @@ fn run(command: Command) -> Done {
         Command::Remove(args) => members::remove(&args),
         Command::Replace(args) => members::replace(&args),
         Command::Recover(args) => rescue::recover(&args),
+        Command::Rekey(args) => rekey::run(&args),
         Command::Backup(args) => backup::backup(&args),
         Command::Verify(args) => backup::verify(&args),
         Command::Restore(args) => backup::restore(&args),

@@ -64,9 +64,20 @@ pub(super) fn run(args: &StatusArgs) -> Done {
                     status.users, status.devices, status.clients, status.attempts
                 ),
             ),
+            ("data key", data_key(status)),
             ("feature level", status.feature_level.to_string()),
             ("settings revision", status.settings_revision.to_string()),
             ("version", status.version.clone()),
         ])
     })
+}
+
+fn data_key(status: &StatusView) -> String {
+    let key = status.data_key.as_deref().unwrap_or("none yet");
+    match (status.rekey_unfinished, status.data_keys_held) {
+        (true, _) => format!("{key}; a replacement is UNFINISHED, run: watchword rekey --rotate"),
+        (false, 0..=1) => key.to_owned(),
+        // For a moment after a replacement, or for good after one that did not come about.
+        (false, held) => format!("{key}; the keyring of this node holds {held}"),
+    }
 }

@@ -15,8 +15,9 @@ use super::error::ApiError;
 use crate::admin::{
     Admin, AttemptQuery, AttemptsPage, BackupSpec, BlockSpec, BypassSpec, ClientEdit, ClientSpec,
     ClientView, DeviceSpec, DeviceView, Enrolled, ImportRow, LeaderView, MemberEdit, MemberView,
-    NewToken, ResyncSpec, RowOutcome, SettingsChangeView, SettingsEdit, SettingsView, StatusView,
-    TestLogin, TestReport, TokenSpec, TokenView, UserEdit, UserSpec, UserView, UsersPage,
+    NewToken, RekeySpec, RekeyView, ResyncSpec, RowOutcome, SettingsChangeView, SettingsEdit,
+    SettingsView, StatusView, TestLogin, TestReport, TokenSpec, TokenView, UserEdit, UserSpec,
+    UserView, UsersPage,
 };
 
 /// Largest request body, in bytes: a batch of imported rows.
@@ -54,6 +55,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/v1/transfer", post(transfer))
         .route("/v1/drain", post(drain))
         .route("/v1/backup", post(backup))
+        .route("/v1/rekey", post(rekey))
         .route("/v1/users", get(users).post(add_user))
         .route("/v1/users/{name}", get(user).patch(edit_user).delete(delete_user))
         .route("/v1/users/{name}/block", post(block_user).delete(unblock_user))
@@ -125,6 +127,10 @@ async fn backup(
     Json(spec): Json<BackupSpec>,
 ) -> Result<Vec<u8>, ApiError> {
     Ok(admin.backup(spec).await?)
+}
+
+async fn rekey(State(admin): State<Admin>, Json(spec): Json<RekeySpec>) -> Answer<RekeyView> {
+    Ok(Json(admin.rekey(spec).await?))
 }
 
 async fn users(State(admin): State<Admin>, Query(page): Query<Page>) -> Answer<UsersPage> {

@@ -60,6 +60,10 @@ fn classify(error: &AdminError) -> (StatusCode, &'static str) {
             | Refusal::NodeRemoved(_)
             | Refusal::NodeAddressTaken { .. }
             | Refusal::LastVoter(_)
+            | Refusal::DataKeyReplaced
+            | Refusal::RotationUnfinished
+            | Refusal::NodesChanged(_)
+            | Refusal::SealedOtherwise(_)
             | Refusal::FeatureDisabled(_) => (StatusCode::CONFLICT, "conflict"),
             Refusal::DeviceMalformed
             | Refusal::KeyMalformed

@@ -1,11 +1,13 @@
-//! The keyring file: the data key, wrapped in the way that the node's file names.
+//! The keyring file: the data keys, wrapped in the way that the node's file names.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::data_key::{DataKey, DataKeys};
 use super::private_file::{read_private, replace_private, write_private};
 use super::sealing::KEY_BYTES;
 use super::wrapping::{WrappedBy, unwrap, wrap};
@@ -14,14 +16,48 @@ use crate::config::KeySource;
 use crate::random;
 
 /// Its name in the data directory.
-pub(super) const KEYRING_FILE: &str = "keyring.json";
+const KEYRING_FILE: &str = "keyring.json";
+
+/// Where the file is, and what wraps what is in it.
+pub(super) struct KeyringFile {
+    path: PathBuf,
+    source: KeySource,
+}
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct KeyringFile {
+struct Content {
     format: u32,
     wrapped_by: WrappedBy,
-    wrapped_data_key: String,
+    /// All keys as one, so that it can never hold a part of them.
+    wrapped_data_keys: String,
+}
+
+impl KeyringFile {
+    /// Puts `keys` in the place of what it holds, durably: a crash leaves the one or the other.
+    pub(super) fn replace(&self, keys: &DataKeys) -> Result<(), KeyError> {
+        replace_private(&self.path, &self.content(keys)?)
+    }
+
+    /// Makes a missing key file: only where nothing is wrapped by it yet. Later, one that is missing
+    /// is one that is not mounted.
+    fn make_key_file(&self) -> Result<(), KeyError> {
+        let KeySource::File(key_file) = &self.source else { return Ok(()) };
+        if key_file.exists() {
+            return Ok(());
+        }
+        let key = Zeroizing::new(random::bytes::<KEY_BYTES>()?);
+        let text = Zeroizing::new(HEXLOWER_PERMISSIVE.encode(&*key) + "\n");
+        write_private(key_file, text.as_bytes())
+    }
+
+    /// What it has to hold.
+    fn content(&self, keys: &DataKeys) -> Result<Vec<u8>, KeyError> {
+        let (wrapped_by, wrapped) = wrap(&self.source, &keys.encode())?;
+        let content = Content { format: 1, wrapped_by, wrapped_data_keys: BASE64.encode(&wrapped) };
+        Ok((serde_json::to_string_pretty(&content).map_err(|_| KeyError::Seal)? + "\n")
+            .into_bytes())
+    }
 }
 
 impl Keyring {
@@ -30,40 +66,51 @@ impl Keyring {
         data_dir.join(KEYRING_FILE).exists()
     }
 
-    /// Makes a new data key, wraps it by `source` and writes it to `data_dir`. A missing key file is
-    /// made too.
+    /// Makes a first data key, wraps it by `source` and writes it to `data_dir`. A missing key file
+    /// is made too.
     ///
     /// # Errors
     /// When there is a keyring already, or a file cannot be read or written.
     pub fn create(data_dir: &Path, source: &KeySource) -> Result<Self, KeyError> {
-        Self::adopt(data_dir, source, &*Zeroizing::new(random::bytes::<KEY_BYTES>()?))
+        Self::write(data_dir, source, DataKeys::only(DataKey::generate(0)?))
     }
 
-    /// Like [`Keyring::create`], with the data key of a cluster that this node was admitted to.
+    /// Like [`Keyring::create`], with the data keys of a cluster that this node was admitted to, or
+    /// of a backup, as [`Keyring::export`] gave them.
     ///
     /// # Errors
-    /// As [`Keyring::create`]; also when the key has not 32 bytes.
-    pub fn adopt(data_dir: &Path, source: &KeySource, data_key: &[u8]) -> Result<Self, KeyError> {
+    /// As [`Keyring::create`]; also when they are no keys.
+    pub fn adopt(data_dir: &Path, source: &KeySource, exported: &[u8]) -> Result<Self, KeyError> {
+        Self::write(data_dir, source, DataKeys::decode(exported)?)
+    }
+
+    fn write(data_dir: &Path, source: &KeySource, keys: DataKeys) -> Result<Self, KeyError> {
         let path = data_dir.join(KEYRING_FILE);
         if path.exists() {
             return Err(KeyError::Exists(path));
         }
-        write_private(&path, &wrapped_file(source, data_key)?)?;
-        Self::from_bytes(data_key)
+        let file = KeyringFile { path, source: source.clone() };
+        file.make_key_file()?;
+        write_private(&file.path, &file.content(&keys)?)?;
+        Ok(Self::new(keys, file))
     }
 
-    /// Wraps the data key by `source` from now on, whatever wrapped it before, and replaces the
-    /// keyring in `data_dir` durably. A missing key file is made. What wrapped it before still opens
-    /// old copies of the keyring.
+    /// Wraps the data keys by `source` from now on, whatever wrapped them before, and replaces the
+    /// file durably. A missing key file is made. What wrapped them before still opens old copies of
+    /// the keyring.
     ///
     /// # Errors
     /// When `source` cannot be used or the keyring cannot be written; then the old one stands.
-    pub fn rewrap(&self, data_dir: &Path, source: &KeySource) -> Result<(), KeyError> {
-        let file = wrapped_file(source, self.export())?;
-        replace_private(&data_dir.join(KEYRING_FILE), &file)
+    pub fn rewrap(&self, source: &KeySource) -> Result<(), KeyError> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = KeyringFile { path: file.path.clone(), source: source.clone() };
+        new.make_key_file()?;
+        new.replace(&self.held.load().keys)?;
+        *file = new;
+        Ok(())
     }
 
-    /// Reads and unwraps the data key.
+    /// Reads and unwraps the data keys.
     ///
     /// # Errors
     /// When a file cannot be read, is exposed or malformed, or the key is another one.
@@ -71,16 +118,18 @@ impl Keyring {
         let path = data_dir.join(KEYRING_FILE);
         let malformed = || KeyError::KeyringMalformed(path.clone());
         let text = read_private(&path)?;
-        let file: KeyringFile = serde_json::from_slice(&text).map_err(|_| malformed())?;
-        if file.format != 1 {
+        let content: Content = serde_json::from_slice(&text).map_err(|_| malformed())?;
+        if content.format != 1 {
             return Err(malformed());
         }
-        let wrapped = BASE64.decode(file.wrapped_data_key.as_bytes()).map_err(|_| malformed())?;
-        match unwrap(source, &file.wrapped_by, &wrapped) {
-            Ok(data_key) => Self::from_bytes(&data_key),
-            Err(KeyError::DoesNotOpen) => Err(KeyError::WrongKey(path)),
-            Err(error) => Err(error),
-        }
+        let wrapped = BASE64.decode(content.wrapped_data_keys.as_bytes());
+        let wrapped = wrapped.map_err(|_| malformed())?;
+        let keys = match unwrap(source, &content.wrapped_by, &wrapped) {
+            Ok(keys) => DataKeys::decode(&keys).map_err(|_| malformed())?,
+            Err(KeyError::DoesNotOpen) => return Err(KeyError::WrongKey(path)),
+            Err(error) => return Err(error),
+        };
+        Ok(Self::new(keys, KeyringFile { path, source: source.clone() }))
     }
 
     /// Tries whether `source` can wrap a data key, without keeping anything.
@@ -90,20 +139,6 @@ impl Keyring {
     pub fn try_source(source: &KeySource) -> Result<(), KeyError> {
         wrap(source, &*Zeroizing::new(random::bytes::<KEY_BYTES>()?)).map(drop)
     }
-}
-
-/// The keyring file of `data_key`. Makes a missing key file.
-fn wrapped_file(source: &KeySource, data_key: &[u8]) -> Result<Vec<u8>, KeyError> {
-    if let KeySource::File(key_file) = source
-        && !key_file.exists()
-    {
-        let key = Zeroizing::new(random::bytes::<KEY_BYTES>()?);
-        let text = Zeroizing::new(HEXLOWER_PERMISSIVE.encode(&*key) + "\n");
-        write_private(key_file, text.as_bytes())?;
-    }
-    let (wrapped_by, wrapped) = wrap(source, data_key)?;
-    let file = KeyringFile { format: 1, wrapped_by, wrapped_data_key: BASE64.encode(&wrapped) };
-    Ok((serde_json::to_string_pretty(&file).map_err(|_| KeyError::Seal)? + "\n").into_bytes())
 }
 
 #[cfg(test)]
@@ -165,9 +200,9 @@ mod tests {
         let [first, second] = ["key", "new-key"].map(|name| KeySource::File(dir.path().join(name)));
         let keys = Keyring::create(dir.path(), &first).expect("creates");
         for (old, new) in [(&first, &passphrase), (&passphrase, &second), (&second, &first)] {
-            keys.rewrap(dir.path(), new).expect("wraps");
+            keys.rewrap(new).expect("wraps");
             let again = Keyring::load(dir.path(), new).expect("opens");
-            assert_eq!(again.export(), keys.export());
+            assert_eq!(again.current().as_bytes(), keys.current().as_bytes());
             let error = Keyring::load(dir.path(), old).expect_err("the old way is over");
             let same_kind = matches!((old, new), (KeySource::File(_), KeySource::File(_)));
             let expected = match error {
@@ -188,10 +223,26 @@ mod tests {
         let keys = Keyring::create(dir.path(), &source).expect("creates");
         let before = std::fs::read(dir.path().join(KEYRING_FILE)).expect("it is there");
         let absent = KeySource::Passphrase(dir.path().join("absent"));
-        assert!(matches!(keys.rewrap(dir.path(), &absent), Err(KeyError::File { .. })));
+        assert!(matches!(keys.rewrap(&absent), Err(KeyError::File { .. })));
         assert!(matches!(Keyring::try_source(&absent), Err(KeyError::File { .. })));
         assert_eq!(std::fs::read(dir.path().join(KEYRING_FILE)).expect("it is there"), before);
         Keyring::try_source(&source).expect("it can be used");
+    }
+
+    #[test]
+    fn what_wraps_the_keyring_is_not_made_anew_when_it_is_missing_later() {
+        let dir = directory();
+        let key_file = dir.path().join("key");
+        let source = KeySource::File(key_file.clone());
+        let keys = Keyring::create(dir.path(), &source).expect("creates");
+        let text = std::fs::read(&key_file).expect("it is there");
+        std::fs::remove_file(&key_file).expect("removes");
+        let next = || DataKey::generate(1).expect("a key");
+        assert!(matches!(keys.hold(next()), Err(KeyError::File { .. })));
+        assert!(!key_file.exists() && keys.ids().len() == 1);
+        write_private(&key_file, &text).expect("writes");
+        keys.hold(next()).expect("written");
+        assert_eq!(Keyring::load(dir.path(), &source).expect("opens").ids().len(), 2);
     }
 
     #[test]
@@ -203,7 +254,7 @@ mod tests {
         let file = std::fs::read_to_string(dir.path().join(KEYRING_FILE)).expect("it is there");
         let wrapping = std::fs::read_to_string(key_file).expect("it is there");
         let wrapping = HEXLOWER_PERMISSIVE.decode(wrapping.trim().as_bytes()).expect("digits");
-        for key in [keys.export(), &wrapping] {
+        for key in [&keys.current().as_bytes()[..], &wrapping] {
             assert!(!file.contains(&BASE64.encode(key)), "{file}");
             assert!(!file.contains(&HEXLOWER_PERMISSIVE.encode(key)), "{file}");
         }

@@ -6,19 +6,19 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::hkdf::{HKDF_SHA256, Prk};
-use watchword_core::sealed::Sealed;
+use sha2::{Digest, Sha256};
+use watchword_core::sealed::{HEADER_BYTES, KEY_ID_BYTES, KeyId, Sealed};
 use zeroize::Zeroizing;
 
 use super::{KeyError, Owner};
 use crate::random;
 
 pub(super) const KEY_BYTES: usize = 32;
-/// First byte of everything sealed: HKDF-SHA-256, AES-256-GCM.
-const FORMAT: u8 = 1;
 const SALT_BYTES: usize = 16;
 
 /// A key that other keys are derived from.
 pub(super) struct SealingKey {
+    id: KeyId,
     key: Prk,
 }
 
@@ -26,18 +26,25 @@ impl SealingKey {
     /// The key with these bytes, if there are 32.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         // Uniformly random already, so HKDF's first half (RFC 5869 section 3.3) is left out.
-        (bytes.len() == KEY_BYTES).then(|| Self { key: Prk::new_less_safe(HKDF_SHA256, bytes) })
+        (bytes.len() == KEY_BYTES)
+            .then(|| Self { id: id_of(bytes), key: Prk::new_less_safe(HKDF_SHA256, bytes) })
     }
 
-    /// Seals `secret` for `owner`: format, salt, ciphertext and 128-bit tag, so 33 bytes more than
+    /// What tells it from others.
+    pub(super) fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// Seals `secret` for `owner`: header, salt, ciphertext and 128-bit tag, so 37 bytes more than
     /// the secret.
     pub(super) fn seal(&self, owner: Owner, secret: &[u8]) -> Result<Sealed, KeyError> {
         let salt = random::bytes::<SALT_BYTES>()?;
         let mut text = secret.to_vec();
         let key = self.derive(owner, &salt).ok_or(KeyError::Seal)?;
-        key.seal_in_place_append_tag(only_nonce(), Aad::from([FORMAT]), &mut text)
+        let header: [u8; HEADER_BYTES] = self.id.header();
+        key.seal_in_place_append_tag(only_nonce(), Aad::from(header), &mut text)
             .map_err(|_| KeyError::Seal)?;
-        Ok(Sealed::new(&[&[FORMAT][..], &salt, &text].concat()))
+        Ok(Sealed::new(&[&header[..], &salt, &text].concat()))
     }
 
     /// Opens what was sealed for `owner`; the bytes may come from anywhere.
@@ -46,14 +53,14 @@ impl SealingKey {
     }
 
     fn try_open(&self, owner: Owner, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let (&format, rest) = sealed.split_first()?;
+        let (id, rest) = KeyId::split(sealed)?;
         let (salt, text) = rest.split_first_chunk::<SALT_BYTES>()?;
-        if format != FORMAT {
+        if id != self.id {
             return None;
         }
         let mut text = Zeroizing::new(text.to_vec());
         let key = self.derive(owner, salt)?;
-        let length = key.open_in_place(only_nonce(), Aad::from([FORMAT]), &mut text).ok()?.len();
+        let length = key.open_in_place(only_nonce(), Aad::from(id.header()), &mut text).ok()?.len();
         text.truncate(length);
         Some(text)
     }
@@ -64,6 +71,14 @@ impl SealingKey {
         let derived = self.key.expand(&info, &AES_256_GCM).ok()?;
         Some(LessSafeKey::new(UnboundKey::from(derived)))
     }
+}
+
+/// A few bits of a hash of the key: enough to tell keys apart, and no help to whoever looks for it.
+fn id_of(key: &[u8]) -> KeyId {
+    let hash = Sha256::new().chain_update(b"watchword key id").chain_update(key).finalize();
+    let mut id = [0; KEY_ID_BYTES];
+    id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    KeyId(id)
 }
 
 /// A derived key seals one secret, so its nonce is used once.

@@ -1,4 +1,4 @@
-//! Wraps and unwraps the data key, in each way that the node's file may name.
+//! Wraps and unwraps the data keys, in each way that the node's file may name.
 //!
 //! Nothing is written here: what cannot be wrapped, or would not open again, leaves the disk as it
 //! was.

@@ -47,6 +47,9 @@ pub struct ClientTable {
 struct Snapshot {
     /// `None` before the first build: revision zero is a real one.
     revision: Option<u64>,
+    /// Where some secret does not open: the revision of the data keys. On a state that is old, because
+    /// the node has come lately, secrets can be sealed under a key that was given up since.
+    retry_from: Option<u64>,
     clients: HashMap<IpNet, Arc<KnownClient>>,
     /// Prefix lengths that occur, longest first.
     ipv4_lengths: Vec<u8>,
@@ -62,7 +65,7 @@ impl ClientTable {
     /// The client that `address` belongs to in `state`: the one with the most specific range.
     pub fn find(&self, state: &State, address: IpAddr) -> Option<Arc<KnownClient>> {
         let mut table = self.current.load();
-        if table.revision != Some(state.clients_revision()) {
+        if !table.is_of(state) {
             self.rebuild(state);
             table = self.current.load();
         }
@@ -72,7 +75,8 @@ impl ClientTable {
     fn rebuild(&self, state: &State) {
         let _alone = self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have done it, perhaps from a newer state.
-        if self.current.load().revision < Some(state.clients_revision()) {
+        let current = self.current.load();
+        if !current.is_of(state) && current.revision <= Some(state.clients_revision()) {
             self.current.store(Arc::new(Snapshot::new(state, &self.keys)));
         }
     }
@@ -87,6 +91,7 @@ impl Snapshot {
             let secret = opened.ok().and_then(|clear| Secret::new(&clear).ok());
             let Some(secret) = secret else {
                 tracing::error!(client = %client.name, "the client's shared secret does not open");
+                table.retry_from = Some(state.data_keys().revision);
                 continue;
             };
             let habits = radius.habits;
@@ -107,6 +112,12 @@ impl Snapshot {
             }
         }
         table
+    }
+
+    /// Whether it is as new as `state`, as far as that matters.
+    fn is_of(&self, state: &State) -> bool {
+        let is_whole = self.retry_from.is_none_or(|from| from == state.data_keys().revision);
+        is_whole && self.revision == Some(state.clients_revision())
     }
 
     fn insert(&mut self, range: IpNet, client: Arc<KnownClient>) {
@@ -136,9 +147,14 @@ impl Snapshot {
 #[cfg(test)]
 mod tests {
     use watchword_core::client::{FirstFactor, PasscodeInput, RadiusHabits, Requirement};
+    use watchword_core::command::{ClientFields, PutClient, RadiusFields, Resealed};
+    use watchword_core::data_key::Secret as SecretOf;
     use watchword_core::sealed::Sealed;
+    use watchword_core::time::Timestamp;
+    use watchword_core::{Applied, Command, Entry};
 
     use super::*;
+    use crate::config::KeySource;
 
     fn client(name: &str, ranges: &[&str]) -> (Vec<IpNet>, Arc<KnownClient>) {
         let addresses: Vec<IpNet> =
@@ -164,6 +180,44 @@ mod tests {
             },
         };
         (addresses, Arc::new(known))
+    }
+
+    #[test]
+    fn a_secret_that_does_not_open_yet_is_tried_again_when_it_is_sealed_anew() {
+        let new_keyring = || {
+            // Nothing is written to it later.
+            let dir = tempfile::tempdir().expect("temporary directory");
+            let source = KeySource::File(dir.path().join("key"));
+            Keyring::create(dir.path(), &source).expect("creates")
+        };
+        let (keys, earlier, id) = (Arc::new(new_keyring()), new_keyring(), ClientId([1; 16]));
+        let seal = |keys: &Keyring| keys.seal(Owner::ClientSecret(id), b"secret").expect("seals");
+        let (old, new) = (seal(&earlier), seal(&keys));
+        let fields = RadiusFields {
+            addresses: ["10.0.0.0/8".parse().expect("range")].into(),
+            secret: old.clone(),
+            require_message_authenticator: Requirement::Auto,
+            limit_proxy_state: Requirement::Auto,
+        };
+        let put = PutClient {
+            id,
+            name: "vpn".into(),
+            policy: client("vpn", &[]).1.policy.clone(),
+            fields: ClientFields::Radius(fields),
+        };
+        let secret = SecretOf::ClientSecret(id);
+        let commands = [
+            Command::AddClient(put),
+            Command::Reseal { items: vec![Resealed { secret, old, new }] },
+        ];
+        let (mut state, table) = (State::default(), ClientTable::new(keys));
+        let mut found = Vec::new();
+        for (index, command) in (1..).zip(commands) {
+            let applied = state.apply(index, &Entry { time: Timestamp(1), command });
+            assert_eq!(applied, Applied::Done);
+            found.push(table.find(&state, "10.1.2.3".parse().expect("address")).is_some());
+        }
+        assert_eq!(found, [false, true]);
     }
 
     #[test]

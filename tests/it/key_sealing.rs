@@ -147,7 +147,7 @@ fn a_credential_from_systemd_opens_the_node_and_its_log() {
     // A key file with the same digits is the same key.
     let file = directory.write_file("data.key", DIGITS);
     let keys = Keyring::load(&directory.path("data"), &KeySource::File(file)).expect("opens");
-    assert_nowhere(&directory, keys.export());
+    assert_nowhere(&directory, keys.current().as_bytes());
     let wrapping = HEXLOWER.decode(DIGITS.to_lowercase().as_bytes()).expect("digits");
     assert_nowhere(&directory, &wrapping);
 }
@@ -270,7 +270,7 @@ fn a_key_within_a_token_opens_the_node_and_its_log() {
     let directory = serve_through_a_crash(sealed);
     let data = directory.path("data");
     let keys = Keyring::load(&data, &source(&directory)).expect("opens");
-    assert_nowhere(&directory, keys.export());
+    assert_nowhere(&directory, keys.current().as_bytes());
 }
 
 #[test]
@@ -283,15 +283,16 @@ fn a_data_key_moves_from_a_file_into_a_token_and_back() {
     fs::create_dir(&dir).expect("a directory");
     let keys = Keyring::create(&dir, &file).expect("creates");
     for (new, old) in [(&token, &file), (&file, &token), (&token, &file)] {
-        keys.rewrap(&dir, new).expect("wraps");
-        assert_eq!(Keyring::load(&dir, new).expect("opens").export(), keys.export());
+        keys.rewrap(new).expect("wraps");
+        let again = Keyring::load(&dir, new).expect("opens");
+        assert_eq!(again.current().as_bytes(), keys.current().as_bytes());
         let error = Keyring::load(&dir, old).expect_err("the old way is over").to_string();
         assert!(error.contains("the data key is wrapped by "), "{error}");
     }
     // The token's bytes differ each time, as the initialisation vector does.
     let keyring = || fs::read(dir.join("keyring.json")).expect("it is there");
     let before = keyring();
-    keys.rewrap(&dir, &token).expect("wraps");
+    keys.rewrap(&token).expect("wraps");
     assert_ne!(keyring(), before);
 }
 
@@ -367,7 +368,7 @@ fn another_key_of_the_same_name_and_a_damaged_keyring_do_not_open() {
     sealed.cli(&["init"]).done();
     let keyring = sealed.directory.path("data/keyring.json");
     let intact = fs::read_to_string(&keyring).expect("it is there");
-    let (_, wrapped) = intact.split_once("wrapped_data_key\": \"").expect("a field");
+    let (_, wrapped) = intact.split_once("wrapped_data_keys\": \"").expect("a field");
     let (wrapped, _) = wrapped.split_once('"').expect("it ends");
     let damage = |at: usize| {
         let mut bytes = BASE64.decode(wrapped.as_bytes()).expect("base64");

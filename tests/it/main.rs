@@ -34,6 +34,7 @@ mod privacy;
 mod radius_login;
 mod radius_signature;
 mod radius_wire;
+mod rekey;
 mod settings;
 mod time;
 mod users;

@@ -25,7 +25,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (3, &["backup", "directory", "delivery"]),
     (4, &["auth", "admin"]),
     (5, &["radius", "ldap", "https", "admission"]),
-    (6, &["cli", "join", "node", "main", "lib"]),
+    (6, &["cli", "custody", "join", "node", "main", "lib"]),
 ];
 
 fn layer(module: &str) -> Option<u8> {
@@ -48,6 +48,7 @@ const CLUSTER_USERS: &[(&str, &str)] = &[
     ("auth", "proposes decisions"),
     ("admin", "proposes what administrators change"),
     ("node", "opens and closes it"),
+    ("custody", "follows the data key in force"),
     ("join", "makes an empty one"),
     ("cli/log_dump.rs", "reads the store of a stopped node"),
 ];

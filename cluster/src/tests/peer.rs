@@ -99,3 +99,35 @@ async fn whoever_missed_a_recovery_is_told_that_it_was_removed() {
     assert_eq!(refused.code(), Code::PermissionDenied);
     cluster.shutdown().await.expect("closed");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_kept_when_a_member_hands_it_out_and_for_nobody_else() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let kept = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let keeper = kept.clone();
+    let keep_key = move |key: &[u8]| match key {
+        b"bad" => Err("it is bad".to_owned()),
+        key => {
+            keeper.lock().expect("sound").push(key.to_vec());
+            Ok(())
+        }
+    };
+    let options = Options { keep_key: Arc::new(keep_key), ..options(dir.path()) };
+    let cluster = Cluster::create(options, "a:1".into()).await.expect("created");
+    let service = PeerService(cluster.clone());
+    let hand = async |key: &[u8], caller, epoch| {
+        let kept = service.hold_key(call(key.to_vec(), caller, epoch)).await;
+        kept.map(drop).map_err(|status| (status.code(), status.message().to_owned()))
+    };
+    let token = Caller::Token(TokenId([1; 16]));
+    let refused = hand(b"good", token, Some(0)).await.expect_err("no member");
+    assert_eq!(refused.0, Code::PermissionDenied);
+    let refused = hand(b"good", Caller::Node(2), None).await.expect_err("of no epoch");
+    assert_eq!(refused.0, Code::InvalidArgument);
+    let refused = hand(b"bad", Caller::Node(2), Some(0)).await.expect_err("not kept");
+    assert_eq!(refused, (Code::FailedPrecondition, "it is bad".to_owned()));
+    assert!(kept.lock().expect("sound").is_empty());
+    hand(b"good", Caller::Node(2), Some(0)).await.expect("kept");
+    assert_eq!(*kept.lock().expect("sound"), [b"good"]);
+    cluster.shutdown().await.expect("closed");
+}

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod client;
+mod data_key;
 mod device;
 mod feature;
 mod node;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use attempt::{Conclude, Finding, FirstProof, Proof};
 pub use client::{ClientFields, PutClient, RadiusFields};
+pub use data_key::Resealed;
 pub use device::{NewDevice, NewOath};
 pub use feature::FEATURE_LEVEL;
 pub(crate) use feature::FIRST_FEATURE_LEVEL;
@@ -29,6 +31,7 @@ use crate::client::RadiusHabits;
 use crate::id::{ClientId, DeviceId, TokenId, UserId};
 use crate::limits::NODES_MAX;
 use crate::node::NodeId;
+use crate::sealed::KeyId;
 use crate::settings::{SettingError, Value};
 use crate::state::State;
 use crate::time::Timestamp;
@@ -177,6 +180,26 @@ pub enum Command {
     },
     /// Changes nothing: after it, every node takes the digest of its state.
     Checkpoint,
+    /// Goes over to another data key, which every node holds already: what is sealed under the one
+    /// before cannot enter any more.
+    UseKey {
+        /// Which.
+        key: KeyId,
+        /// Its number: one more than that of the key before.
+        generation: u64,
+        /// Who holds it.
+        holders: Vec<NodeId>,
+    },
+    /// Seals secrets under the current data key that were sealed under an earlier one.
+    Reseal {
+        /// Which.
+        items: Vec<Resealed>,
+    },
+    /// Gives the earlier data keys up.
+    RetireKeys {
+        /// Number of the current one.
+        generation: u64,
+    },
 }
 
 /// What an entry did.
@@ -304,6 +327,20 @@ pub enum Refusal {
         /// Whose it is.
         node: NodeId,
     },
+    /// The proposer has sealed something under a key that is no longer the current one.
+    #[error("the data key was replaced meanwhile; nothing was changed, try again")]
+    DataKeyReplaced,
+    /// One key is replaced after the other.
+    #[error(
+        "an earlier replacement of the data key is not finished; run: watchword rekey --rotate"
+    )]
+    RotationUnfinished,
+    /// Those who hold the new key are not those who belong to the cluster.
+    #[error("node {0} was admitted or removed while the data key was handed out; try again")]
+    NodesChanged(NodeId),
+    /// An earlier key is still needed.
+    #[error("{0} secrets are sealed under an earlier data key; run: watchword rekey --rotate")]
+    SealedOtherwise(u64),
 }
 
 /// A text that was refused.
@@ -352,6 +389,8 @@ pub enum Countable {
     Nodes,
     /// Tokens that admit nodes.
     Tokens,
+    /// Secrets in one reseal.
+    Reseals,
 }
 
 impl fmt::Display for Countable {
@@ -365,6 +404,7 @@ impl fmt::Display for Countable {
             Self::SettingChanges => "settings in one change",
             Self::Nodes => "nodes",
             Self::Tokens => "tokens",
+            Self::Reseals => "secrets in one reseal",
         })
     }
 }
@@ -408,7 +448,10 @@ impl Command {
             | Self::RemoveNode { .. }
             | Self::EditNode { .. }
             | Self::Recover { .. }
-            | Self::Checkpoint => 1,
+            | Self::Checkpoint
+            | Self::UseKey { .. }
+            | Self::Reseal { .. }
+            | Self::RetireKeys { .. } => 1,
         }
     }
 
@@ -416,6 +459,9 @@ impl Command {
     pub(crate) fn apply(&self, state: &mut State, at: Moment) -> Applied {
         if self.feature_level() > state.feature_level {
             return Applied::Refused(Refusal::FeatureDisabled(self.feature_level()));
+        }
+        if !data_key::permits(state, self) {
+            return Applied::Refused(Refusal::DataKeyReplaced);
         }
         let done = match self {
             Self::AddUser(new) => user::add(state, at, new),
@@ -458,6 +504,11 @@ impl Command {
                 Ok(())
             }
             Self::Checkpoint => Ok(()),
+            Self::UseKey { key, generation, holders } => {
+                data_key::use_key(state, at, *key, *generation, holders)
+            }
+            Self::Reseal { items } => data_key::reseal(state, at, items),
+            Self::RetireKeys { generation } => data_key::retire(state, at, *generation),
         };
         done.map_or_else(Applied::Refused, |()| Applied::Done)
     }

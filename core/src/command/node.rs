@@ -54,6 +54,8 @@ pub(super) fn found(state: &mut State, at: Moment, found: &Found) -> Result<(), 
     }
     check_text(&found.address, false, Text::Address)?;
     state.nodes.authority = Some(Arc::new(found.authority.clone()));
+    state.data_keys.current = found.authority.key.key();
+    state.data_keys.revision = at.index;
     let founder = Node::new(found.address.clone(), found.public_key.clone(), true, at.now);
     state.nodes.nodes.insert(FOUNDER, Arc::new(founder));
     Ok(())

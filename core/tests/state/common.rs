@@ -7,13 +7,14 @@ use watchword_core::challenge::ChallengeRef;
 use watchword_core::client::{ClientPolicy, FirstFactor, PasscodeInput, Requirement};
 use watchword_core::command::{
     Admit, ClientFields, Conclude, Decision, Finding, FirstProof, Found, NewDevice, NewOath,
-    NewUser, Proof, PutClient, RadiusFields,
+    NewUser, Proof, PutClient, RadiusFields, Resealed,
 };
+use watchword_core::data_key::Secret;
 use watchword_core::factor::Algorithm;
 use watchword_core::id::{ChallengeId, ClientId, ClusterId, DeviceId, RequestId, TokenId, UserId};
 use watchword_core::name::UserName;
 use watchword_core::node::Authority;
-use watchword_core::sealed::Sealed;
+use watchword_core::sealed::{KeyId, Sealed};
 use watchword_core::time::Timestamp;
 use watchword_core::user::Profile;
 use watchword_core::{Applied, Command, Entry, State};
@@ -196,4 +197,18 @@ pub(crate) fn admit(token: u8, key: u8, address: &str) -> Command {
         public_key: public_key(key),
         votes: true,
     }))
+}
+
+/// Something sealed under key `n`.
+pub(crate) fn sealed_under(n: u8) -> Sealed {
+    Sealed::new(&[&KeyId([n; 4]).header()[..], b"ciphertext"].concat())
+}
+
+pub(crate) fn use_key(n: u8, generation: u64, holders: &[u64]) -> Command {
+    Command::UseKey { key: KeyId([n; 4]), generation, holders: holders.to_vec() }
+}
+
+/// A secret that goes over to key `n`.
+pub(crate) fn resealed(secret: Secret, old: &[u8], n: u8) -> Resealed {
+    Resealed { secret, old: Sealed::new(old), new: sealed_under(n) }
 }

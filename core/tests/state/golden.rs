@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use watchword_core::attempt::{Acceptance, Asker, Reason, Verdict};
 use watchword_core::client::{FirstFactor, RadiusHabits};
 use watchword_core::command::{Decision, Finding, FirstProof, NodeChange, Proof, UserChange};
+use watchword_core::data_key::Secret;
 use watchword_core::limits::ENTRY_BYTES_MAX;
 use watchword_core::name::UserName;
 use watchword_core::sealed::Sealed;
@@ -104,6 +105,19 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("edit_node", edit_node),
         ("recover", Command::Recover { node: 1 }),
         ("checkpoint", Command::Checkpoint),
+        ("use_key", use_key(1, 1, &[1])),
+        (
+            "reseal",
+            Command::Reseal {
+                items: vec![
+                    resealed(Secret::DeviceKey(device_id(1)), &[1; 49], 1),
+                    resealed(Secret::UserPassword(user_id(1)), b"sealed", 1),
+                    resealed(Secret::ClientSecret(client_id(7)), b"other", 1),
+                    resealed(Secret::AuthorityKey, b"sealed", 1),
+                ],
+            },
+        ),
+        ("retire_keys", Command::RetireKeys { generation: 1 }),
     ]
 }
 
@@ -133,7 +147,10 @@ fn is_sampled(command: &Command) -> bool {
         | Command::RemoveNode { .. }
         | Command::EditNode { .. }
         | Command::Recover { .. }
-        | Command::Checkpoint => true,
+        | Command::Checkpoint
+        | Command::UseKey { .. }
+        | Command::Reseal { .. }
+        | Command::RetireKeys { .. } => true,
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod change;
 mod common;
+mod data_key;
 mod decision;
 mod golden;
 mod node;

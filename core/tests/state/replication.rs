@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use watchword_core::attempt::{Asker, Reason};
 use watchword_core::client::{FirstFactor, RadiusHabits};
 use watchword_core::command::{Finding, FirstProof, Proof, UserChange};
+use watchword_core::data_key::Secret;
 use watchword_core::name::UserName;
 use watchword_core::sealed::Sealed;
 use watchword_core::settings::Value;
@@ -105,6 +106,22 @@ fn command() -> impl Strategy<Value = Command> {
                 ..UserChange::default()
             },
         }),
+        1 => small().prop_map(|n| {
+            let Command::Found(mut founding) = found() else { unreachable!("a founding") };
+            founding.authority.key = sealed_under(n);
+            Command::Found(founding)
+        }),
+        1 => (small(), 0..3u64).prop_map(|(n, generation)| use_key(n, generation, &[1])),
+        1 => (small(), small(), small()).prop_map(|(kind, n, key)| {
+            let (secret, old) = match kind {
+                0 => (Secret::UserPassword(user_id(n)), Sealed::new(b"sealed hash")),
+                1 => (Secret::DeviceKey(device_id(n)), Sealed::new(&[n; 49])),
+                2 => (Secret::ClientSecret(client_id(n)), Sealed::new(b"sealed secret")),
+                _ => (Secret::AuthorityKey, sealed_under(n)),
+            };
+            Command::Reseal { items: vec![resealed(secret, old.as_bytes(), key)] }
+        }),
+        1 => (0..3u64).prop_map(|generation| Command::RetireKeys { generation }),
         12 => (0..30u64, small(), any::<bool>(), 0..40u64, finding(), any::<Option<u8>>()).prop_map(
             |(request, user, by_client, revision, finding, answers)| {
                 let mut command = conclude(request, finding);

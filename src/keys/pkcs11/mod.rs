@@ -1,8 +1,8 @@
 //! A PKCS#11 token as the wrapper of the data key: a key that never leaves the token encrypts it
 //! there, by AES-GCM (PKCS#11, mechanism CKM_AES_GCM).
 //!
-//! The token is needed when a node starts, and not while it runs: each use loads, logs in, and logs
-//! out again. Nothing is ever made or changed in the token; in particular a missing key is not made,
+//! The token is needed when a node starts, and while it runs only when the data key is replaced: each
+//! use loads, logs in, and logs out again. Nothing is ever made or changed in the token; in particular a missing key is not made,
 //! because a key that appears where another one was expected would hide that data is lost.
 
 mod error;

@@ -180,7 +180,7 @@ impl Node {
     }
 
     /// Waits until it is ready: one of several nodes may have to wait for an election.
-    fn ready(self) -> Self {
+    pub(crate) fn ready(self) -> Self {
         let begun = Instant::now();
         while get(self.metrics, "/health/ready") != (200, "ready\n".to_owned()) {
             assert!(begun.elapsed() < DEADLINE, "it never gets ready\n{}", self.process);
