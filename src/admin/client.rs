@@ -134,6 +134,7 @@ impl Admin {
     /// # Errors
     /// When the name or an address is taken, or a value is refused.
     pub async fn add_client(&self, spec: ClientSpec) -> Result<ClientView, AdminError> {
+        self.seal_as_now().await?;
         let id = ClientId(random::bytes()?);
         let put = PutClient {
             id,

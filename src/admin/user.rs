@@ -127,6 +127,7 @@ impl Admin {
     /// When the name is taken, or a value is refused.
     pub async fn add_user(&self, spec: UserSpec) -> Result<UserView, AdminError> {
         let name = spec.username.clone();
+        self.seal_as_now().await?;
         let new = self.new_user(spec).await?;
         self.propose(Command::AddUser(Box::new(new))).await?;
         self.user(&name).await

@@ -251,6 +251,7 @@ fn a_replacement_that_was_interrupted_is_gone_on_with_whatever_happened_meanwhil
     // Everything goes on: logins, changes, and what is added is sealed under the new key.
     assert_eq!(login(&third, 0), Code::AccessAccept);
     second.cli_with(&["user", "add", "carol", "--password"], "correct horse\n").done();
+    third.add_client("lan", "127.0.0.3", &[]);
     second.cli(&["client", "edit", "wifi", "--passcode-input", "challenge"]).done();
     let new: KeyId = taken_from(&second).state.data_keys().current.expect("a key");
     assert_ne!(new, old);
