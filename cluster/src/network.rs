@@ -384,9 +384,10 @@ impl Peer {
 fn failed(network: &Network, status: Status) -> RPCError<TypeConfig> {
     network.note(&status);
     match status.code() {
-        Code::Unavailable | Code::PermissionDenied | Code::DeadlineExceeded => {
-            RPCError::Unreachable(Unreachable::new(&status))
-        }
+        Code::Unavailable
+        | Code::PermissionDenied
+        | Code::FailedPrecondition
+        | Code::DeadlineExceeded => RPCError::Unreachable(Unreachable::new(&status)),
         _ => RPCError::Network(NetworkError::new(&status)),
     }
 }

@@ -34,7 +34,7 @@ impl PeerService {
     /// The member that calls.
     fn member<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
         if self.0.inner.stopping.load(Ordering::Relaxed) {
-            return Err(Status::unavailable("this node is stopping"));
+            return Err(Status::failed_precondition("this node is stopping"));
         }
         match request.extensions().get::<Caller>() {
             Some(&Caller::Node(node)) => {

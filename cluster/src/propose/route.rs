@@ -180,8 +180,11 @@ enum Unanswered {
 }
 
 fn unanswered(status: &Status) -> Unanswered {
-    // What it refuses, it does not propose.
-    let refused = matches!(status.code(), Code::PermissionDenied | Code::InvalidArgument);
+    // What it refuses at the door, it does not propose.
+    let refused = matches!(
+        status.code(),
+        Code::PermissionDenied | Code::InvalidArgument | Code::FailedPrecondition
+    );
     if refused || network::is_unsent(status) { Unanswered::Unsent } else { Unanswered::Unknown }
 }
 

@@ -150,6 +150,7 @@ const CORE_MAY_USE: &[&str] = &[
     "serde_derive",
     "sha1",
     "sha2",
+    "smol_str",
     "subtle",
     "syn",
     "thiserror",
