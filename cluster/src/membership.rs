@@ -19,6 +19,7 @@ use crate::Cluster;
 use crate::Role;
 use crate::quorum;
 use crate::runtime::{Instant, NodeId, TypeConfig};
+use crate::status::is_sole_voter;
 use crate::survey;
 
 /// Pause between two looks.
@@ -320,7 +321,9 @@ impl Cluster {
             if let Some((_, heir)) = heirs(self, &metrics).first() {
                 return Ok(*heir);
             }
-            let is_alone = !quorum::is_heard(&metrics, self.inner.patience);
+            let is_alone =
+                is_sole_voter(metrics.membership_config.membership(), self.inner.node_id)
+                    || !quorum::is_heard(&metrics, self.inner.patience);
             if is_alone || TypeConfig::now() >= deadline {
                 return Err(TransferError::NoHeir);
             }

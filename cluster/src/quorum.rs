@@ -13,6 +13,7 @@ use openraft::type_config::TypeConfigExt;
 use openraft::type_config::alias::WatchReceiverOf;
 
 use crate::runtime::{Instant, TypeConfig};
+use crate::status::is_sole_voter;
 
 /// What this node knows of its followers while it leads.
 pub(crate) struct Quorum {
@@ -46,7 +47,29 @@ impl Quorum {
     }
 }
 
-/// Whether a quorum has answered the leader lately.
+/// Whether a quorum has answered the leader lately. One that votes alone is its own.
 pub(crate) fn is_heard(metrics: &RaftMetrics<TypeConfig>, patience: Duration) -> bool {
-    metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() < patience)
+    is_sole_voter(metrics.membership_config.membership(), metrics.id)
+        || metrics.last_quorum_acked.is_some_and(|acked| acked.elapsed() < patience)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::runtime::{Membership, NodeId, StoredMembership};
+
+    #[test]
+    fn a_leader_that_votes_alone_needs_nobody() {
+        let heard = |voters: &[NodeId]| {
+            let membership =
+                Membership::new_with_defaults(vec![voters.iter().copied().collect()], [9]);
+            let mut metrics = RaftMetrics::new_initial(1);
+            metrics.membership_config = Arc::new(StoredMembership::new(None, membership));
+            is_heard(&metrics, Duration::from_secs(1))
+        };
+        assert!(heard(&[1]), "its learners can count on it");
+        assert!(!heard(&[1, 2]));
+    }
 }

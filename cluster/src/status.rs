@@ -149,7 +149,6 @@ impl Cluster {
         match metrics.current_leader {
             None => false,
             Some(leader) if leader != me => self.inner.contact.hears(leader),
-            Some(_) if is_sole_voter(metrics.membership_config.membership(), me) => true,
             Some(_) => quorum::is_heard(metrics, self.inner.patience),
         }
     }
