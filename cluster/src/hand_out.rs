@@ -67,8 +67,9 @@ impl Cluster {
         F: Future<Output = Result<Response<Frame>, Status>> + Send,
     {
         let (state, me) = (self.state(), self.inner.node_id);
-        let present = state.nodes().iter().filter(|(_, node)| node.removed.is_none());
-        let calls: FuturesUnordered<_> = present
+        let calls: FuturesUnordered<_> = state
+            .nodes()
+            .present()
             .filter(|(id, _)| *id != me)
             .map(|(id, node)| self.call_in_time(id, node.address.to_string(), &call))
             .collect();

@@ -112,6 +112,11 @@ impl Nodes {
         self.nodes.iter().map(|(&id, node)| (id, node.as_ref()))
     }
 
+    /// The nodes that belong to the cluster, by id.
+    pub fn present(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.iter().filter(|(_, node)| node.removed.is_none())
+    }
+
     /// Whether `id` was a node and is none any more.
     pub fn is_removed(&self, id: NodeId) -> bool {
         self.get(id).is_some_and(|node| node.removed.is_some())

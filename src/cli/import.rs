@@ -1,13 +1,13 @@
 //! `user import`: users from a CSV file.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 
-use super::output::print_line;
+use super::output::{print_line, progress_bar};
 use super::socket::Connection;
 use super::{Done, Failure, NodeArgs};
 use crate::admin::{BATCH_ROWS_MAX, ImportRow, RowOutcome, read_rows};
@@ -48,7 +48,7 @@ pub(super) fn run(args: &ImportArgs) -> Done {
         let size = file.metadata().map_err(named)?.len();
         (Box::new(file), size)
     };
-    let bar = progress_bar(size);
+    let bar = progress_bar(size, "{msg}  {elapsed}, {eta} left");
     let rows = read_rows(bar.wrap_read(input))
         .map_err(|error| Failure::new(format!("{}: {error}", args.file.display())))?;
     let mut node = if args.dry_run { None } else { Some(Connection::open(&args.node)?) };
@@ -109,17 +109,4 @@ impl Tally {
             _ => {}
         }
     }
-}
-
-fn progress_bar(size: u64) -> ProgressBar {
-    let bar = ProgressBar::new(size);
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    let style =
-        ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}  {elapsed}, {eta} left");
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
-    bar
 }

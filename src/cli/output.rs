@@ -1,7 +1,10 @@
 //! How listings look: a table for people, JSON for programs.
 
+use std::io::IsTerminal;
+
 use clap::{Args, ValueEnum};
 use comfy_table::{ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
 use super::Failure;
@@ -43,6 +46,21 @@ pub(super) fn print_line(text: &str) -> Result<(), Failure> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),
     }
+}
+
+/// A bar on the way to `length`, followed by what `behind` makes of it (indicatif's template). Nothing is
+/// drawn where nobody looks.
+pub(super) fn progress_bar(length: u64, behind: &str) -> ProgressBar {
+    let bar = ProgressBar::new(length);
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    if let Ok(style) =
+        ProgressStyle::with_template(&format!("{{bar:30}} {{percent:>3}} %  {behind}"))
+    {
+        bar.set_style(style);
+    }
+    bar
 }
 
 /// A table with these column heads.

@@ -1,13 +1,11 @@
 //! `rekey`: another data key for the cluster, or another key around it on this node.
 
-use std::io::IsTerminal;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::output::print_line;
+use super::output::{print_line, progress_bar};
 use super::socket::Connection;
 use super::{Done, Failure, NodeArgs};
 use crate::admin::{RekeySpec, RekeyView};
@@ -54,7 +52,7 @@ fn rotate(node: &NodeArgs) -> Done {
     let mut step = |begin| connection.post("/v1/rekey", &RekeySpec { begin });
     let mut at: RekeyView = step(true)?;
     let has_begun = at.begun;
-    let bar = progress_bar(at.secrets);
+    let bar = progress_bar(at.secrets, "{pos} of {len} secrets  {elapsed}");
     while !at.is_finished {
         bar.set_length(at.secrets);
         bar.set_position(at.secrets.saturating_sub(at.left));
@@ -71,19 +69,6 @@ fn rotate(node: &NodeArgs) -> Done {
     print_line(
         "this was begun before and is finished now; to replace the key once more, run it again",
     )
-}
-
-fn progress_bar(secrets: u64) -> ProgressBar {
-    let bar = ProgressBar::new(secrets);
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
-    let style =
-        ProgressStyle::with_template("{bar:30} {percent:>3} %  {pos} of {len} secrets  {elapsed}");
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn wrap(node: &NodeArgs, old_config: &Path) -> Done {

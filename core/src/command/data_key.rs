@@ -90,8 +90,7 @@ pub(super) fn use_key(
     if generation != keys.generation.saturating_add(1) || keys.current == Some(key) {
         return Err(Refusal::DataKeyReplaced);
     }
-    let present = state.nodes.iter().filter(|(_, node)| node.removed.is_none());
-    let present: BTreeSet<NodeId> = present.map(|(id, _)| id).collect();
+    let present: BTreeSet<NodeId> = state.nodes.present().map(|(id, _)| id).collect();
     let holders = holders.iter().copied().collect();
     if let Some(&node) = present.symmetric_difference(&holders).next() {
         return Err(Refusal::NodesChanged(node));

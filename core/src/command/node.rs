@@ -111,8 +111,7 @@ pub(super) fn admit(state: &mut State, at: Moment, admit: &Admit) -> Result<Appl
     if token.uses_left == 0 {
         return Err(Refusal::TokenUsed);
     }
-    let present = state.nodes.iter().filter(|(_, node)| node.removed.is_none()).count();
-    check_count(present + 1, NODES_MAX as usize, Countable::Nodes)?;
+    check_count(state.nodes.present().count() + 1, NODES_MAX as usize, Countable::Nodes)?;
     let id = state.nodes.iter().last().map_or(FOUNDER, |(last, _)| last + 1);
     let node = Node::new(admit.address.clone(), admit.public_key.clone(), admit.votes, at.now);
     state.nodes.nodes.insert(id, Arc::new(node));
@@ -154,10 +153,8 @@ pub(super) fn recover(state: &mut State, at: Moment, id: NodeId) {
 /// Checks that no other node is at `address`.
 fn check_address(state: &State, me: Option<NodeId>, address: &Arc<str>) -> Result<(), Refusal> {
     check_text(address, true, Text::Address)?;
-    let is_there = |(id, node): &(NodeId, &Node)| {
-        Some(*id) != me && node.removed.is_none() && node.address == *address
-    };
-    match state.nodes.iter().find(is_there) {
+    let is_there = |(id, node): &(NodeId, &Node)| Some(*id) != me && node.address == *address;
+    match state.nodes.present().find(is_there) {
         None => Ok(()),
         Some((node, _)) => Err(Refusal::NodeAddressTaken { address: address.clone(), node }),
     }
