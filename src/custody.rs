@@ -67,7 +67,7 @@ impl Custodian {
 
     /// Follows the key in force, and gives up those that nobody needs any more.
     async fn look_at_keys(&mut self) -> Result<(), NodeError> {
-        let in_force = *self.cluster.state().data_keys();
+        let in_force = self.cluster.look(|state| *state.data_keys());
         self.keys.follow(&in_force)?;
         if !self.keys.has_retired(&in_force) {
             return Ok(());

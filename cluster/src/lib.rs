@@ -10,7 +10,7 @@
 //! * `open`: from a directory to a running replica, and back
 //! * `propose`, `read`, `status`: what callers do
 //! * `runtime`: the types that openraft is instantiated with
-//! * `state_machine`: applies entries, publishes the state
+//! * `state_machine`: applies entries, lets others look at the state
 //! * `snapshot`: the state on the medium, in pieces
 //! * `log_store`: the log as openraft sees it
 //! * `medium`: what both are kept on: `disk`, or `memory` for simulations
@@ -115,12 +115,19 @@ struct Inner {
 }
 
 impl Cluster {
-    /// The state as this node knows it, without waiting. It may be old, and never goes back.
-    pub fn state(&self) -> Arc<State> {
-        self.inner.view.state()
+    /// Looks at the state as this node knows it: it may be old, and never goes back. No entry is
+    /// applied while `look` runs, so it should be done in microseconds, and must not look again.
+    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.inner.view.look(look)
     }
 
-    /// Index of the last entry in [`Cluster::state`], for readers that wait for a change.
+    /// A copy of the state that stands still. It costs nothing at once, but while it is kept, each
+    /// change copies what it touches: whoever is asked on every login looks instead.
+    pub fn state(&self) -> State {
+        self.look(State::clone)
+    }
+
+    /// Index of the last entry that [`Cluster::look`] shows, for readers that wait for a change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.inner.view.changes()
     }

@@ -199,7 +199,7 @@ fn preferred(
     metrics: &RaftMetrics<TypeConfig>,
     ready: impl Fn(NodeId) -> bool,
 ) -> Option<NodeId> {
-    let own = cluster.state().nodes().get(cluster.inner.node_id)?.priority;
+    let own = cluster.look(|state| Some(state.nodes().get(cluster.inner.node_id)?.priority))?;
     let heirs = heirs(cluster, metrics).into_iter();
     heirs.filter(|(priority, id)| *priority > own && ready(*id)).map(|(_, id)| id).next()
 }

@@ -197,7 +197,7 @@ impl Cluster {
         bring_up_to_date(&mut state_machine, &log, &medium).await.map_err(failed)?;
         let view = state_machine.view();
         // Only `recover` begins an epoch, and it works on a store that nobody runs on.
-        let epoch = options.epoch.max(view.state().nodes().epoch());
+        let epoch = options.epoch.max(view.look(|state| state.nodes().epoch()));
         let network = Network::new(&options, epoch);
         let raft = Raft::new(node_id, config, network.clone(), log, state_machine)
             .await
@@ -336,7 +336,6 @@ async fn bring_up_to_date(
         reading = (from < end).then(|| read_ahead(log, from, end));
         state_machine.replay(&entries)?;
     }
-    state_machine.publish();
     Ok(())
 }
 

@@ -1,11 +1,10 @@
 //! Reads that must be fresh.
 //!
-//! Whoever decides something reads [`Cluster::state`], which may be old, and is corrected by
+//! Whoever decides something looks at [`Cluster::look`]'s state, which may be old, and is corrected by
 //! `apply`. Whoever shows something that must be true now asks here: the leader confirms with a
 //! quorum that it still leads (ReadIndex), and the read waits until everything that was committed
 //! before it is applied. No clock is relied on.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::ReadPolicy;
@@ -44,18 +43,26 @@ pub enum ReadError {
 }
 
 impl Cluster {
-    /// A state that holds everything that was committed before this call.
+    /// A copy of the state that holds everything that was committed before this call.
+    ///
+    /// # Errors
+    /// As [`Cluster::catch_up`].
+    pub async fn read(&self) -> Result<State, ReadError> {
+        self.catch_up().await.map(|()| self.state())
+    }
+
+    /// Waits until this node's state holds everything that was committed before this call.
     ///
     /// # Errors
     /// When no leader can prove that it leads, or this node cannot catch up with it.
-    pub async fn read(&self) -> Result<Arc<State>, ReadError> {
+    pub async fn catch_up(&self) -> Result<(), ReadError> {
         let index = match self.read_index().await {
             Err(ReadError::NoLeader) => self.ask_read_index().await?,
             index => index?,
         };
         let mut changes = self.changes();
         match TypeConfig::timeout(PATIENCE, changes.wait_for(|applied| *applied >= index)).await {
-            Ok(Ok(_)) => Ok(self.state()),
+            Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(ReadError::Lagging),
         }
     }

@@ -134,9 +134,8 @@ impl Doorman {
     /// the caller holds the key.
     fn token(&self, certificate: &CertificateDer<'_>) -> Option<TokenId> {
         let certificate = EndEntityCert::try_from(certificate).ok()?;
-        let state = self.cluster.state();
-        let (id, _) = state.nodes().token_of(&certificate.subject_public_key_info())?;
-        Some(id)
+        let key = certificate.subject_public_key_info();
+        self.cluster.look(|state| state.nodes().token_of(&key).map(|(id, _)| id))
     }
 }
 

@@ -38,15 +38,15 @@ impl PeerService {
         }
         match request.extensions().get::<Caller>() {
             Some(&Caller::Node(node)) => {
-                let state = self.0.state();
                 let epoch = self.0.inner.network.epoch();
+                let is_removed = |node| self.0.look(|state| state.nodes().is_removed(node));
                 match network::epoch_of(request.metadata()) {
                     Some(theirs) if theirs > epoch => {
                         // The cluster went on without this node.
                         self.0.inner.network.note_removed();
                         Err(Status::unavailable(REMOVED))
                     }
-                    Some(theirs) if theirs == epoch && !state.nodes().is_removed(node) => Ok(node),
+                    Some(theirs) if theirs == epoch && !is_removed(node) => Ok(node),
                     Some(_) => Err(Status::permission_denied(REMOVED)),
                     None => Err(Status::invalid_argument("the epoch is missing")),
                 }

@@ -1,13 +1,15 @@
-//! Applies committed entries to the state, publishes each new state, takes and installs snapshots.
+//! Applies committed entries to the state, lets others look at it, takes and installs snapshots.
 //!
-//! Readers never wait: they take the state that was published last. A proposer is answered after
-//! the state that holds its change was published, so it finds its own change there.
+//! There is one state, changed in place. Whoever looks at it holds changes up meanwhile, and should be
+//! done in microseconds; whoever wants to keep it takes a copy, which costs nothing at once, but makes
+//! later changes copy the paths that they touch. A proposer is answered after the lock was released,
+//! so it finds its own change.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use arc_swap::ArcSwap;
+use futures::stream::TryReadyChunksError;
 use futures::{Stream, TryStreamExt};
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -21,21 +23,34 @@ use crate::runtime::{LogId, RaftEntry, Snapshot, SnapshotMeta, StoredMembership,
 use crate::snapshot::{Shelf, SnapshotData};
 use crate::survey::Checkpoints;
 
-/// The published state.
+/// Entries applied while readers wait: some hundreds of microseconds.
+const CHUNK: usize = 256;
+
+/// The state, and how far it is.
 pub(crate) struct View {
-    state: ArcSwap<State>,
+    state: RwLock<State>,
     applied: watch::Sender<u64>,
     /// The same index, to look at on every login without a lock.
     index: AtomicU64,
 }
 
 impl View {
-    /// The state that was published last.
-    pub(crate) fn state(&self) -> Arc<State> {
-        self.state.load_full()
+    fn new() -> Self {
+        Self { state: RwLock::default(), applied: watch::Sender::new(0), index: AtomicU64::new(0) }
     }
 
-    /// Index of the last entry in the published state.
+    /// Looks at the state. Nothing is applied meanwhile.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        // Poison says that `apply` has panicked. It ends the replica, so nothing is decided any more.
+        look(&self.state.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the state. Nobody looks meanwhile.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Index of the last entry that a look at the state shows for certain.
     pub(crate) fn applied(&self) -> u64 {
         self.index.load(Ordering::Acquire)
     }
@@ -45,20 +60,19 @@ impl View {
         self.applied.subscribe()
     }
 
-    fn publish(&self, state: &State, applied: Option<LogId>) {
-        self.state.store(Arc::new(state.clone()));
+    /// Says how far the state is.
+    fn announce(&self, applied: Option<LogId>) {
         let index = applied.map_or(0, |applied| applied.index);
         self.index.store(index, Ordering::Release);
         self.applied.send_replace(index);
     }
 }
 
-/// The state being changed, and where it is published.
+/// What changes the state.
 pub(crate) struct StateMachine {
-    state: State,
+    view: Arc<View>,
     applied: Option<LogId>,
     membership: StoredMembership,
-    view: Arc<View>,
     shelf: Shelf,
     checkpoints: Arc<Checkpoints>,
 }
@@ -66,22 +80,16 @@ pub(crate) struct StateMachine {
 impl StateMachine {
     /// An empty state.
     pub(crate) fn new(shelf: Shelf, checkpoints: Arc<Checkpoints>) -> Self {
-        let view = View {
-            state: ArcSwap::from_pointee(State::default()),
-            applied: watch::Sender::new(0),
-            index: AtomicU64::new(0),
-        };
         Self {
-            state: State::default(),
+            view: Arc::new(View::new()),
             applied: None,
             membership: StoredMembership::default(),
-            view: Arc::new(view),
             shelf,
             checkpoints,
         }
     }
 
-    /// Where the state is published.
+    /// Where others look at the state.
     pub(crate) fn view(&self) -> Arc<View> {
         self.view.clone()
     }
@@ -91,7 +99,7 @@ impl StateMachine {
         self.applied
     }
 
-    /// Loads the snapshot in force, if there is one, without publishing it.
+    /// Loads the snapshot in force, if there is one.
     pub(crate) async fn restore(&mut self) -> io::Result<()> {
         match self.shelf.current() {
             Some(snapshot) => self.install(&snapshot.meta, snapshot.snapshot).await,
@@ -99,18 +107,38 @@ impl StateMachine {
         }
     }
 
-    /// Applies entries that nobody waits for, without publishing: while nobody holds an older state,
-    /// the maps are changed in place instead of being copied along every path.
+    /// Applies entries that nobody waits for.
     ///
     /// # Errors
     /// As [`StateMachine::apply_one`].
     pub(crate) fn replay(&mut self, entries: &[RaftEntry]) -> io::Result<()> {
-        entries.iter().try_for_each(|entry| self.apply_one(entry).map(drop))
+        let view = self.view.clone();
+        view.change(|state| {
+            entries.iter().try_for_each(|entry| self.apply_one(state, entry).map(drop))
+        })?;
+        view.announce(self.applied);
+        Ok(())
     }
 
-    /// Publishes the state as it is.
-    pub(crate) fn publish(&self) {
-        self.view.publish(&self.state, self.applied);
+    /// Applies entries while nobody looks, and answers their proposers.
+    fn apply_chunk(&mut self, chunk: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
+        let view = self.view.clone();
+        let answers = view.change(|state| {
+            let mut answers = Vec::with_capacity(chunk.len());
+            for (entry, responder) in chunk {
+                let applied = self.apply_one(state, &entry)?;
+                if is_checkpoint(&entry) {
+                    self.checkpoints.take(entry.log_id().index, state.clone());
+                }
+                answers.extend(responder.map(|responder| (responder, applied)));
+            }
+            io::Result::Ok(answers)
+        })?;
+        view.announce(self.applied);
+        for (responder, applied) in answers {
+            responder.send(applied);
+        }
+        Ok(())
     }
 
     /// Applies one entry.
@@ -118,22 +146,22 @@ impl StateMachine {
     /// # Errors
     /// When the cluster has moved on to a feature level that this release does not understand: it
     /// would have to guess from there on.
-    fn apply_one(&mut self, entry: &RaftEntry) -> io::Result<Applied> {
+    fn apply_one(&mut self, state: &mut State, entry: &RaftEntry) -> io::Result<Applied> {
         let id = entry.log_id();
         let applied = match &entry.payload {
             EntryPayload::Blank => Applied::Nothing,
-            EntryPayload::Normal(logged) => self.state.apply(id.index, logged.entry()),
+            EntryPayload::Normal(logged) => state.apply(id.index, logged.entry()),
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(id), membership.clone());
                 Applied::Nothing
             }
         };
-        check_feature_level(&self.state)?;
+        check_feature_level(state)?;
         self.applied = Some(id);
         Ok(applied)
     }
 
-    /// Replaces the state by a snapshot, without publishing it.
+    /// Replaces the state by a snapshot.
     async fn install(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> io::Result<()> {
         let bytes = data.read().await?;
         let encoded = bytes.clone();
@@ -141,12 +169,19 @@ impl StateMachine {
         // Only what can be decoded is put in force.
         let state = decoded.map_err(io::Error::other)?;
         check_feature_level(&state)?;
-        self.state = state;
         self.shelf.keep(meta, &data, &bytes).await?;
+        // The old state is dropped after the lock: that takes long.
+        let old = self.view.change(|current| std::mem::replace(current, state));
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
+        self.view.announce(self.applied);
+        drop(old);
         Ok(())
     }
+}
+
+fn is_checkpoint(entry: &RaftEntry) -> bool {
+    matches!(&entry.payload, EntryPayload::Normal(logged) if logged.entry().command == Command::Checkpoint)
 }
 
 fn check_feature_level(state: &State) -> io::Result<()> {
@@ -167,30 +202,23 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok((self.applied, self.membership.clone()))
     }
 
-    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
     where
         S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
-        let mut answers = Vec::new();
-        while let Some((entry, responder)) = entries.try_next().await? {
-            let applied = self.apply_one(&entry)?;
-            if let EntryPayload::Normal(logged) = &entry.payload
-                && logged.entry().command == Command::Checkpoint
-            {
-                self.checkpoints.take(entry.log_id().index, self.state.clone());
+        let mut chunks = entries.try_ready_chunks(CHUNK);
+        loop {
+            match chunks.try_next().await {
+                Ok(Some(chunk)) => self.apply_chunk(chunk)?,
+                Ok(None) => return Ok(()),
+                Err(TryReadyChunksError(_, error)) => return Err(error),
             }
-            answers.extend(responder.map(|responder| (responder, applied)));
         }
-        self.publish();
-        for (responder, applied) in answers {
-            responder.send(applied);
-        }
-        Ok(())
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         SnapshotBuilder {
-            state: self.state.clone(),
+            state: self.view.look(State::clone),
             meta: SnapshotMeta {
                 last_log_id: self.applied,
                 last_membership: self.membership.clone(),
@@ -204,9 +232,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         meta: &SnapshotMeta,
         snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
-        self.install(meta, snapshot).await?;
-        self.publish();
-        Ok(())
+        self.install(meta, snapshot).await
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {

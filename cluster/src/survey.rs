@@ -329,7 +329,7 @@ impl Cluster {
         if survey.has_twin.load(Ordering::Relaxed) {
             return Some("another process runs as this node; stop one of them".to_owned());
         }
-        let limit = self.state().settings().clock_error_seconds_max();
+        let limit = self.look(|state| state.settings().clock_error_seconds_max());
         let error_ms = survey.clock_error_ms()?;
         (error_ms.unsigned_abs() > limit * 1000).then(|| {
             let seconds = error_ms.unsigned_abs().div_ceil(1000);

@@ -78,8 +78,8 @@ impl State {
     }
 
     /// The user with this id.
-    pub fn user(&self, id: UserId) -> Option<&User> {
-        self.users.get(&id).map(Arc::as_ref)
+    pub fn user(&self, id: UserId) -> Option<&Arc<User>> {
+        self.users.get(&id)
     }
 
     /// The user with this canonical name.
@@ -111,8 +111,8 @@ impl State {
     }
 
     /// The device with this id.
-    pub fn device(&self, id: DeviceId) -> Option<&Device> {
-        self.devices.get(&id).map(Arc::as_ref)
+    pub fn device(&self, id: DeviceId) -> Option<&Arc<Device>> {
+        self.devices.get(&id)
     }
 
     pub(crate) fn device_mut(&mut self, id: DeviceId) -> Option<&mut Device> {
@@ -123,7 +123,7 @@ impl State {
     pub fn devices_of<'a>(
         &'a self,
         user: &'a User,
-    ) -> impl Iterator<Item = (DeviceId, &'a Device)> {
+    ) -> impl Iterator<Item = (DeviceId, &'a Arc<Device>)> {
         user.devices.iter().filter_map(|&id| Some((id, self.device(id)?)))
     }
 

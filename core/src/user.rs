@@ -95,4 +95,4 @@ impl User {
 }
 
 /// A user and its id, as look-ups return it.
-pub type UserEntry<'a> = (UserId, &'a User);
+pub type UserEntry<'a> = (UserId, &'a Arc<User>);

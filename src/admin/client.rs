@@ -235,7 +235,7 @@ impl Admin {
     /// # Errors
     /// When there is no such client.
     pub async fn remove_client(&self, name: &str) -> Result<(), AdminError> {
-        let (client, _) = find_client(&*self.state().await?, name)?;
+        let (client, _) = find_client(&self.state().await?, name)?;
         self.propose(Command::RemoveClient { client }).await
     }
 }

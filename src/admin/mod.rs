@@ -36,11 +36,10 @@ pub use watchword_cluster::Caller;
 
 use tokio_util::sync::CancellationToken;
 use watchword_cluster::{Cluster, ProposeError, ReadError};
-use watchword_core::id::UserId;
 use watchword_core::name::{NameError, UserName};
 use watchword_core::state::State;
 use watchword_core::time::Timestamp;
-use watchword_core::user::User;
+use watchword_core::user::UserEntry;
 use watchword_core::{Applied, Command, Refusal};
 
 use crate::auth::{Authenticator, HashError};
@@ -126,7 +125,7 @@ impl Admin {
         self.state().await.map(drop)
     }
 
-    async fn state(&self) -> Result<Arc<State>, AdminError> {
+    async fn state(&self) -> Result<State, AdminError> {
         let state = self.cluster.read().await?;
         // What is sealed under an earlier key would be refused.
         self.keys.follow(state.data_keys())?;
@@ -145,7 +144,7 @@ fn done(applied: Applied) -> Result<(), AdminError> {
 }
 
 /// The user called `name`, in any spelling.
-fn find_user<'a>(state: &'a State, name: &str) -> Result<(UserId, &'a User), AdminError> {
+fn find_user<'a>(state: &'a State, name: &str) -> Result<UserEntry<'a>, AdminError> {
     let canonical = UserName::canonical(name)?;
     state
         .user_by_name(&canonical)

@@ -3,8 +3,6 @@
 //! The new key goes to every node over the connections between members; the log learns its id alone.
 //! Where things stand is in the state, so that any node goes on with what another has begun.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use watchword_cluster::HandOutError;
 use watchword_core::command::Resealed;
@@ -78,7 +76,7 @@ impl Admin {
     }
 
     /// Hands a new key to every node and uses it.
-    async fn use_new_key(&self, mut state: Arc<State>) -> Result<(), AdminError> {
+    async fn use_new_key(&self, mut state: State) -> Result<(), AdminError> {
         if state.nodes().authority().is_none() {
             return Err(AdminError::NotFounded);
         }

@@ -48,7 +48,7 @@ impl Admin {
     /// When there is no such client, or nothing could be decided.
     pub async fn test_login(&self, login: TestLogin) -> Result<TestReport, AdminError> {
         let policy = match &login.client {
-            Some(name) => find_client(&*self.state().await?, name)?.1.policy.clone(),
+            Some(name) => find_client(&self.state().await?, name)?.1.policy.clone(),
             None => ClientPolicy {
                 first_factor: FirstFactor::Local,
                 require_user_match: true,

@@ -235,7 +235,7 @@ impl Admin {
     /// # Errors
     /// When there is no such user.
     pub async fn delete_user(&self, name: &str) -> Result<(), AdminError> {
-        let (user, _) = find_user(&*self.state().await?, name)?;
+        let (user, _) = find_user(&self.state().await?, name)?;
         self.propose(Command::DeleteUser { user }).await
     }
 
@@ -263,7 +263,7 @@ impl Admin {
     /// # Errors
     /// When there is no such user.
     pub async fn unblock_user(&self, name: &str) -> Result<UserView, AdminError> {
-        let (user, _) = find_user(&*self.state().await?, name)?;
+        let (user, _) = find_user(&self.state().await?, name)?;
         self.propose(Command::UnblockUser { user }).await?;
         self.user(name).await
     }

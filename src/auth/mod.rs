@@ -8,8 +8,8 @@ mod primary;
 mod reading;
 mod request;
 mod second;
+mod subject;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use primary::{HashError, PASSWORD_BYTES, PasswordVerifierPool, check_hash, hash_password};
@@ -18,23 +18,22 @@ pub(crate) use second::generator;
 
 use metrics::{Counter, counter};
 use reading::{Appended, readings};
-use second::{ChallengeToken, PasscodeMatch, match_passcode};
+use second::{ChallengeToken, PasscodeMatch};
 use smol_str::SmolStr;
+use subject::{Seen, Subject};
 use watchword_cluster::{Cluster, ProposeError};
-use watchword_core::attempt::{Acceptance, Asker, Decided, Reason, Verdict};
+use watchword_core::attempt::{Acceptance, Asker, Reason, Verdict};
 use watchword_core::challenge::ChallengeRef;
-use watchword_core::client::{FirstFactor, PasscodeInput, RadiusHabits};
+use watchword_core::client::{FirstFactor, RadiusHabits};
 use watchword_core::command::{Conclude, Decision, Finding, FirstProof, Proof};
-use watchword_core::factor::{DIGITS_MIN, Passcode};
-use watchword_core::id::{ClientId, ClusterId, UserId};
+use watchword_core::factor::DIGITS_MIN;
+use watchword_core::id::{ClientId, UserId};
 use watchword_core::limits::{TEXT_BYTES_MAX, USER_NAME_BYTES_MAX};
 use watchword_core::name::UserName;
 use watchword_core::state::State;
-use watchword_core::time::Timestamp;
-use watchword_core::user::User;
 use watchword_core::{Applied, Command, policy};
 
-use crate::keys::{KeyError, Keyring, Owner};
+use crate::keys::{Keyring, Owner};
 use crate::{clock, metrics as names};
 
 /// Examinations of one request before giving up on a state that keeps changing under it.
@@ -61,19 +60,12 @@ struct Meters {
 
 /// What the examination of a request leads to.
 enum Examined {
+    /// A copy of the request has been decided.
+    Decided(Decision),
     /// The passcode must be asked for.
     Ask(ChallengeToken),
     /// There is something to decide.
     Conclude { user: Option<UserId>, challenge: Option<ChallengeRef>, finding: Finding },
-}
-
-/// The login being examined: a known user, at a moment.
-struct Subject<'a> {
-    state: &'a State,
-    request: &'a Request,
-    id: UserId,
-    user: &'a User,
-    now: Timestamp,
 }
 
 impl Authenticator {
@@ -103,22 +95,20 @@ impl Authenticator {
             return Err(Error::Unfit(reason));
         }
         for _ in 0..EXAMINATIONS_MAX {
-            let state = self.cluster.state();
-            let now = clock::now().max(state.time());
-            if let Some(decision) = decided_before(&state, request, now) {
-                request.note(format_args!("this very request was decided before"));
-                return Ok(outcome(decision));
-            }
-            let conclude = match self.examine(&state, request, now).await? {
+            let conclude = match self.examine(request).await? {
+                Examined::Decided(decision) => {
+                    request.note(format_args!("this very request was decided before"));
+                    return Ok(outcome(decision));
+                }
                 Examined::Ask(token) => {
                     // A challenge tells that the password is right. Who is locked out must not be told, also
                     // when the lock came while this password waited to be compared, and a node that
                     // is cut off and can count no failure must tell nobody.
-                    let fresh = self.cluster.read().await?;
-                    if self.is_admitted(&fresh, token.user()) {
-                        return self.ask(&fresh, request, &token);
+                    self.cluster.catch_up().await?;
+                    match self.ask(request, &token)? {
+                        Some(challenge) => return Ok(challenge),
+                        None => continue,
                     }
-                    continue;
                 }
                 Examined::Conclude { user, challenge, finding } => {
                     concluding(request, user, challenge, finding)
@@ -133,7 +123,7 @@ impl Authenticator {
                 // behind: look again, at what the decision was made on at least.
                 Applied::Stale => {
                     request.note(format_args!("the state changed; examining anew"));
-                    self.cluster.read().await?;
+                    self.cluster.catch_up().await?;
                 }
                 Applied::Nothing | Applied::Done | Applied::Refused(_) | Applied::Admitted(_) => {
                     return Err(Error::UnexpectedResult);
@@ -143,8 +133,13 @@ impl Authenticator {
         Err(Error::Unsettled)
     }
 
-    /// This node's copy of the state, for adapters that look clients up.
-    pub fn state(&self) -> Arc<State> {
+    /// Looks at this node's state, for adapters that look clients up; see [`Cluster::look`].
+    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.cluster.look(look)
+    }
+
+    /// A copy of this node's state, to work on for longer.
+    pub fn state(&self) -> State {
         self.cluster.state()
     }
 
@@ -178,44 +173,34 @@ impl Authenticator {
         }
     }
 
-    fn is_admitted(&self, state: &State, user: UserId) -> bool {
-        let now = clock::now().max(state.time());
-        state.user(user).is_some_and(|user| policy::admit(user, now).is_ok())
-    }
-
-    fn ask(
-        &self,
-        state: &State,
-        request: &Request,
-        token: &ChallengeToken,
-    ) -> Result<Outcome, Error> {
+    /// The challenge, if the user may still log in. `None`: the user must be looked at anew.
+    fn ask(&self, request: &Request, token: &ChallengeToken) -> Result<Option<Outcome>, Error> {
+        let now = clock::now();
+        let seconds = self.cluster.look(|state| {
+            let user = state.user(token.user())?;
+            policy::admit(user, now.max(state.time())).ok()?;
+            Some(state.settings().challenge_seconds())
+        });
+        let Some(seconds) = seconds else { return Ok(None) };
         let token = token.seal(&self.keys, challenged_client(request)).map_err(Error::Challenge)?;
         request.note(format_args!("the passcode is asked for by a challenge"));
-        Ok(Outcome::Challenge {
-            token,
-            prompt: PROMPT,
-            seconds: state.settings().challenge_seconds(),
-        })
+        Ok(Some(Outcome::Challenge { token, prompt: PROMPT, seconds }))
     }
 
     /// Looks at the request with this node's eyes.
-    async fn examine(
-        &self,
-        state: &State,
-        request: &Request,
-        now: Timestamp,
-    ) -> Result<Examined, Error> {
-        let Ok(name) = UserName::canonical(&request.username) else {
-            return Ok(failed(None, Reason::UserNameMalformed));
+    async fn examine(&self, request: &Request) -> Result<Examined, Error> {
+        let name = UserName::canonical(&request.username).ok();
+        let now = clock::now();
+        let seen = self.cluster.look(|state| Seen::in_state(state, request, name.as_ref(), now));
+        let subject = match seen {
+            Seen::Decided(decision) => return Ok(Examined::Decided(decision)),
+            Seen::Nobody => return self.examine_nobody(request, name.as_ref()).await,
+            Seen::User(subject) => subject,
         };
-        let Some((id, user)) = state.user_by_name(&name) else {
-            return self.examine_unknown_user(request, &name).await;
-        };
-        request.note(format_args!("user {name} is known"));
-        let subject = Subject { state, request, id, user, now };
-        if let Err(reason) = policy::admit(user, now) {
+        request.note(format_args!("user {} is known", subject.user.name.text()));
+        if let Err(reason) = policy::admit(&subject.user, subject.now) {
             self.compare_with_nobody(request).await?;
-            return Ok(failed(Some(id), reason));
+            return Ok(failed(Some(subject.id), reason));
         }
         if let Some(token) = &request.challenge {
             return self.examine_answer(&subject, token);
@@ -230,11 +215,12 @@ impl Authenticator {
     }
 
     /// An unknown user passes only where the client says so and has checked the first factor itself.
-    async fn examine_unknown_user(
+    async fn examine_nobody(
         &self,
         request: &Request,
-        name: &UserName,
+        name: Option<&UserName>,
     ) -> Result<Examined, Error> {
+        let Some(name) = name else { return Ok(failed(None, Reason::UserNameMalformed)) };
         request.note(format_args!("the user is unknown"));
         let passes = request.policy.first_factor == FirstFactor::None
             && !request.policy.require_user_match
@@ -264,13 +250,13 @@ impl Authenticator {
     fn examine_answer(&self, subject: &Subject<'_>, token: &[u8]) -> Result<Examined, Error> {
         let client = challenged_client(subject.request);
         let token = ChallengeToken::open(&self.keys, client, token)
-            .filter(|token| token.user == subject.id && token.cluster == cluster_of(subject.state));
+            .filter(|token| token.user == subject.id && token.cluster == subject.cluster);
         let Some(token) = token else {
             return Ok(failed(Some(subject.id), Reason::ChallengeUnknown));
         };
         let ChallengeToken { challenge, first, .. } = token;
         subject.request.note(format_args!("the request answers a challenge"));
-        if challenge.expires <= subject.now || !stands(first, subject) {
+        if challenge.expires <= subject.now || !subject.vouches(first) {
             let user = Some(subject.id);
             let finding = Finding::Failed(Reason::ChallengeExpired);
             return Ok(Examined::Conclude { user, challenge: Some(challenge), finding });
@@ -290,7 +276,7 @@ impl Authenticator {
             .open(Owner::UserPassword(subject.id), &password.hash)
             .map_err(|source| subject.key_error(source))?;
         // A bypass stands in for the passcode, but the user may type one all the same.
-        let appended = appended_passcode(subject, &self.keys)?;
+        let appended = subject.appended_passcode(&self.keys)?;
         let (input, typed) = (subject.request.policy.passcode_input, &subject.request.credential);
         for reading in readings(input, typed, appended) {
             let right = self.passwords.verify(reading.password, Some(hash.clone())).await?;
@@ -315,9 +301,9 @@ impl Authenticator {
         challenge: Option<ChallengeRef>,
         typed: &[u8],
     ) -> Result<Examined, Error> {
-        let &Subject { state, request, id, user, now } = subject;
-        let conclude = |finding| Examined::Conclude { user: Some(id), challenge, finding };
-        if let Some(bypass) = user.bypass_at(now) {
+        let Subject { request, id, user, now, .. } = subject;
+        let conclude = |finding| Examined::Conclude { user: Some(*id), challenge, finding };
+        if let Some(bypass) = user.bypass_at(*now) {
             request.note(format_args!("second factor: bypassed ({})", bypass.reason));
             let second = Proof::Bypass { revision: bypass.revision };
             return Ok(conclude(Finding::Proven { first, second }));
@@ -329,8 +315,8 @@ impl Authenticator {
             if challenge.is_some() {
                 return Ok(conclude(Finding::Failed(Reason::PasscodeMissing)));
             }
-            let expires = now.plus_ms(state.settings().challenge_seconds() * 1000);
-            return ChallengeToken::new(cluster_of(state), id, first, expires)
+            let expires = now.plus_ms(subject.settings.challenge_seconds() * 1000);
+            return ChallengeToken::new(subject.cluster, *id, first, expires)
                 .map(Examined::Ask)
                 .map_err(Error::Challenge);
         }
@@ -372,60 +358,6 @@ impl Meters {
     }
 }
 
-impl Subject<'_> {
-    /// What the typed passcode is to the user's devices.
-    fn match_passcode(&self, keys: &Keyring, typed: &[u8]) -> Result<PasscodeMatch, Error> {
-        let passcode = std::str::from_utf8(typed).ok().and_then(Passcode::parse);
-        let Some(passcode) = passcode else { return Ok(PasscodeMatch::Wrong) };
-        match_passcode(self.state, keys, self.user, &passcode, clock::now())
-            .map_err(|source| self.key_error(source))
-    }
-
-    fn key_error(&self, source: KeyError) -> Error {
-        Error::Key { username: self.user.name.text(), source }
-    }
-}
-
-/// The cluster that challenges are of.
-fn cluster_of(state: &State) -> ClusterId {
-    state.nodes().authority().map_or(ClusterId([0; 16]), |authority| authority.cluster)
-}
-
-/// Whether a first factor that was shown before a challenge still counts: the password has not been
-/// changed since, or the client still vouches for it.
-fn stands(first: FirstProof, subject: &Subject<'_>) -> bool {
-    match first {
-        FirstProof::Client => subject.request.policy.first_factor == FirstFactor::None,
-        FirstProof::Password { revision } => {
-            subject.user.password.as_ref().is_some_and(|password| password.revision == revision)
-        }
-    }
-}
-
-/// The passcode that ends the typed text, given the lengths of the user's passcodes. A right one is
-/// preferred among several lengths.
-fn appended_passcode(subject: &Subject<'_>, keys: &Keyring) -> Result<Option<Appended>, Error> {
-    let input = subject.request.policy.passcode_input;
-    if !matches!(input, PasscodeInput::Appended | PasscodeInput::Auto) {
-        return Ok(None);
-    }
-    let typed = &subject.request.credential;
-    let devices = subject.state.devices_of(subject.user);
-    let lengths: BTreeSet<_> =
-        devices.map(|(_, device)| usize::from(device.oath.digits())).collect();
-    let mut candidate = None;
-    for length in lengths.into_iter().rev() {
-        let Some(at) = reading::appended(typed, length) else { continue };
-        let digits = typed.get(at..).unwrap_or_default();
-        let found = subject.match_passcode(keys, digits)?;
-        if found != PasscodeMatch::Wrong {
-            return Ok(Some(Appended { at, is_right: true }));
-        }
-        candidate = candidate.or(Some(Appended { at, is_right: false }));
-    }
-    Ok(candidate)
-}
-
 /// The client that a challenge is bound to; the console counts as one.
 fn challenged_client(request: &Request) -> ClientId {
     match request.asker {
@@ -445,23 +377,6 @@ fn proven(
     second: Proof,
 ) -> Examined {
     Examined::Conclude { user, challenge, finding: Finding::Proven { first, second } }
-}
-
-/// What a copy of this request was told, where it pays to look before the examination: it may compare
-/// a password, or end in a challenge although the first copy was decided (by a bypass that it used
-/// up). Any other examination ends in an entry, and `apply` looks itself.
-fn decided_before(state: &State, request: &Request, now: Timestamp) -> Option<Decision> {
-    let compares_password =
-        request.policy.first_factor == FirstFactor::Local && request.challenge.is_none();
-    if !compares_password && !request.credential.is_empty() {
-        return None;
-    }
-    match state.attempts().decision(request.id, now)? {
-        Decided::Lately(attempt, earlier) => {
-            Some(Decision { verdict: earlier.verdict, attempt, repeated: true })
-        }
-        Decided::LongAgo => None,
-    }
 }
 
 /// The log entry for a finding. Texts from outside are cut to what the record holds.

@@ -2,6 +2,8 @@
 //!
 //! Everything here reads an old state and decides nothing: a match is a claim that `apply` checks.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use watchword_core::challenge::ChallengeRef;
 use watchword_core::codec;
@@ -10,9 +12,7 @@ use watchword_core::device::{Device, Oath};
 use watchword_core::factor::{Generator, Passcode, hotp, totp};
 use watchword_core::id::{ChallengeId, ClientId, ClusterId, DeviceId, UserId};
 use watchword_core::settings::Settings;
-use watchword_core::state::State;
 use watchword_core::time::Timestamp;
-use watchword_core::user::User;
 use zeroize::Zeroizing;
 
 use crate::keys::{KeyError, Keyring, Owner};
@@ -34,19 +34,19 @@ pub(super) enum PasscodeMatch {
     Wrong,
 }
 
-/// Looks for `passcode` on all devices of `user` at `now`. A fresh match on any device wins over a
+/// Looks for `passcode` on all of a user's `devices` at `now`. A fresh match on any device wins over a
 /// used one on another.
 pub(super) fn match_passcode(
-    state: &State,
+    settings: &Settings,
     keys: &Keyring,
-    user: &User,
+    devices: &[(DeviceId, Arc<Device>)],
     passcode: &Passcode,
     now: Timestamp,
 ) -> Result<PasscodeMatch, KeyError> {
     let mut best = PasscodeMatch::Wrong;
-    for (id, device) in state.devices_of(user) {
+    for &(id, ref device) in devices {
         let generator = generator(keys, id, device)?;
-        match match_device(state.settings(), id, &device.oath, &generator, passcode, now) {
+        match match_device(settings, id, &device.oath, &generator, passcode, now) {
             PasscodeMatch::Wrong => {}
             PasscodeMatch::Used => best = PasscodeMatch::Used,
             fresh @ PasscodeMatch::Fresh { .. } => return Ok(fresh),

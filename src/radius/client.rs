@@ -36,7 +36,7 @@ pub struct KnownClient {
     pub radius: RadiusClient,
 }
 
-/// All clients by address, always as new as the state that is asked with.
+/// All clients by address, as of the state that it was last rebuilt from.
 pub struct ClientTable {
     keys: Arc<Keyring>,
     current: ArcSwap<Snapshot>,
@@ -62,17 +62,18 @@ impl ClientTable {
         Self { keys, current: ArcSwap::default(), rebuilding: Mutex::new(()) }
     }
 
-    /// The client that `address` belongs to in `state`: the one with the most specific range.
-    pub fn find(&self, state: &State, address: IpAddr) -> Option<Arc<KnownClient>> {
-        let mut table = self.current.load();
-        if !table.is_of(state) {
-            self.rebuild(state);
-            table = self.current.load();
-        }
-        table.find(address.to_canonical())
+    /// The client that `address` belongs to: the one with the most specific range.
+    pub fn find(&self, address: IpAddr) -> Option<Arc<KnownClient>> {
+        self.current.load().find(address.to_canonical())
     }
 
-    fn rebuild(&self, state: &State) {
+    /// Whether it is as new as `state`, as far as that matters.
+    pub fn is_of(&self, state: &State) -> bool {
+        self.current.load().is_of(state)
+    }
+
+    /// Makes it as new as `state`. Opens the secrets of all clients, so this may take milliseconds.
+    pub fn rebuild(&self, state: &State) {
         let _alone = self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have done it, perhaps from a newer state.
         let current = self.current.load();
@@ -114,7 +115,6 @@ impl Snapshot {
         table
     }
 
-    /// Whether it is as new as `state`, as far as that matters.
     fn is_of(&self, state: &State) -> bool {
         let is_whole = self.retry_from.is_none_or(|from| from == state.data_keys().revision);
         is_whole && self.revision == Some(state.clients_revision())
@@ -215,7 +215,9 @@ mod tests {
         for (index, command) in (1..).zip(commands) {
             let applied = state.apply(index, &Entry { time: Timestamp(1), command });
             assert_eq!(applied, Applied::Done);
-            found.push(table.find(&state, "10.1.2.3".parse().expect("address")).is_some());
+            assert!(!table.is_of(&state));
+            table.rebuild(&state);
+            found.push(table.find("10.1.2.3".parse().expect("address")).is_some());
         }
         assert_eq!(found, [false, true]);
     }

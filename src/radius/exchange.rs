@@ -120,8 +120,10 @@ impl Exchanges {
         listener: u16,
     ) -> Result<Received, DropCause> {
         let packet = Packet::parse(datagram)?;
-        let state = self.authenticator.state();
-        let client = self.clients.find(&state, source.ip()).ok_or(DropCause::UnknownClient)?;
+        if !self.authenticator.look(|state| self.clients.is_of(state)) {
+            self.clients.rebuild(&self.authenticator.state());
+        }
+        let client = self.clients.find(source.ip()).ok_or(DropCause::UnknownClient)?;
         let is_signed = check_authentic(&packet, &client)?;
         match packet.code {
             Code::AccessRequest => {}

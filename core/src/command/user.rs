@@ -91,7 +91,7 @@ pub(super) fn change(
     change: &UserChange,
 ) -> Result<(), Refusal> {
     let user = state.user(id).ok_or(Refusal::UserUnknown)?;
-    let mut next = user.clone();
+    let mut next = User::clone(user);
     if let Some(name) = &change.name {
         if state.user_id(name).is_some_and(|other| other != id) {
             return Err(Refusal::UserExists(name.as_str().into()));
