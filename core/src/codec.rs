@@ -36,7 +36,8 @@ pub enum DecodeError {
 /// # Errors
 /// When a part of it cannot be encoded (a sequence of unknown length, for one).
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodeError> {
-    let mut bytes = Vec::new();
+    // Most entries fit: no growing in steps.
+    let mut bytes = Vec::with_capacity(256);
     encode_into(value, &mut bytes)?;
     Ok(bytes)
 }
