@@ -19,8 +19,10 @@ use crate::network;
 use crate::runtime::TypeConfig;
 use crate::status;
 
-/// How long a fresh read may take.
+/// How long a fresh read waits for a leader, for its answer, and until this node has caught up with it.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Pause before the leader is looked for once more.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// Why a fresh read is not possible.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -56,9 +58,19 @@ impl Cluster {
     /// # Errors
     /// When no leader can prove that it leads, or this node cannot catch up with it.
     pub async fn catch_up(&self) -> Result<(), ReadError> {
-        let index = match self.read_index().await {
-            Err(ReadError::NoLeader) => self.ask_read_index().await?,
-            index => index?,
+        let deadline = TypeConfig::now() + PATIENCE;
+        let index = loop {
+            let index = match self.read_index().await {
+                Err(ReadError::NoLeader) => self.ask_read_index().await,
+                index => index,
+            };
+            match index {
+                // An election is over in a moment.
+                Err(ReadError::NoLeader) if TypeConfig::now() < deadline => {
+                    TypeConfig::sleep(RETRY).await;
+                }
+                index => break index?,
+            }
         };
         let mut changes = self.changes();
         match TypeConfig::timeout(PATIENCE, changes.wait_for(|applied| *applied >= index)).await {

@@ -2,9 +2,9 @@
 //!
 //! A proposal is stamped with this node's time and encoded on the caller's own task, then joins a
 //! queue. One task takes whatever waits there as one batch and hands it to openraft where this node
-//! leads, or to the leader, which stamps it anew. The next batch gathers while
-//! a few are on their way: under load the batches grow by themselves, and at rest a
-//! proposal waits for nothing. What is in flight is bounded by weight; beyond that the newest
+//! leads, or to the leader, which stamps it anew and queues it with what other nodes forward. The next
+//! batch gathers while more than a few proposals are on their way: under load the batches grow by
+//! themselves, and at rest a proposal waits for nothing. What is in flight is bounded by weight; beyond that the newest
 //! proposal is refused at once, so that a flood delays nobody for long.
 //!
 //! ```text
@@ -23,7 +23,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use futures::StreamExt;
 use openraft::errors::{ClientWriteError, Fatal, ForwardToLeader};
 use openraft::raft::WriteResult;
 use openraft::type_config::TypeConfigExt;
@@ -92,7 +91,16 @@ pub struct Proposed {
 /// The queue in front of the log.
 pub(crate) struct Proposer {
     queue: mpsc::UnboundedSender<Waiting>,
+    /// What peers have forwarded, while this node leads.
+    forwarded: mpsc::UnboundedSender<Forwarded>,
     in_flight: Arc<AtomicUsize>,
+}
+
+/// What a peer has forwarded, in the queue.
+struct Forwarded {
+    entries: Vec<Logged>,
+    answer: oneshot::Sender<Vec<Result<Proposed, ProposeError>>>,
+    _ticket: Ticket,
 }
 
 /// A proposal in the queue.
@@ -117,11 +125,13 @@ impl Drop for Ticket {
 }
 
 impl Proposer {
-    /// Starts the task that takes from the queue. It ends when the proposer is gone.
+    /// Starts the tasks that take from the queues. They end when the proposer is gone.
     pub(crate) fn start(route: Route) -> Self {
         let (queue, waiting) = mpsc::unbounded_channel();
+        let (forwarded, of_peers) = mpsc::unbounded_channel();
+        drop(TypeConfig::spawn(route.clone().take_in(of_peers)));
         drop(TypeConfig::spawn(route.hand_over(queue.downgrade(), waiting)));
-        Self { queue, in_flight: Arc::default() }
+        Self { queue, forwarded, in_flight: Arc::default() }
     }
 
     fn enter(&self, weight: usize) -> Result<Ticket, ProposeError> {
@@ -209,19 +219,17 @@ impl Cluster {
             Ok(stamped) => stamped,
             Err(error) => return refuse_all(error),
         };
-        let _ticket = match self.inner.proposer.enter(stamped.iter().map(weight).sum()) {
+        let ticket = match self.inner.proposer.enter(stamped.iter().map(weight).sum()) {
             Ok(ticket) => ticket,
             Err(error) => return refuse_all(error),
         };
-        let mut results = match self.inner.raft.client_write_many(stamped).await {
-            Ok(results) => results,
-            Err(_) => return refuse_all(ProposeError::NoLeader),
-        };
-        let mut outcomes = Vec::with_capacity(count);
-        for _ in 0..count {
-            outcomes.push(outcome(results.next().await));
+        let (answer, outcomes) = oneshot::channel();
+        let forwarded = Forwarded { entries: stamped, answer, _ticket: ticket };
+        if self.inner.proposer.forwarded.send(forwarded).is_err() {
+            return refuse_all(ProposeError::NoLeader);
         }
-        outcomes
+        // The task answers everything that it has taken, unless the runtime itself is going down.
+        outcomes.await.unwrap_or_else(|_| refuse_all(ProposeError::OutcomeUnknown))
     }
 
     fn stamp(&self, command: Command) -> Result<Logged, ProposeError> {

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::Fatal;
 use openraft::type_config::TypeConfigExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Code, Status};
 
-use super::{BatchResult, ProposeError, Proposed, Waiting, outcome, stop_reason, weight};
+use super::{
+    BatchResult, Forwarded, ProposeError, Proposed, Waiting, outcome, stop_reason, weight,
+};
 use crate::contact::Contact;
 use crate::medium::Medium;
 use crate::network::{self, Network};
@@ -17,9 +20,10 @@ use crate::runtime::{Instant, NodeId, Raft, TypeConfig};
 use crate::state_machine::View;
 use crate::status;
 
-/// Batches on their way at once. With one, few callers wait for two rounds; without a bound, batches
-/// stay small under load and each costs more.
-const BATCHES_IN_FLIGHT: usize = 16;
+/// The next batch goes while fewer proposals than this are on their way. With few callers nobody waits
+/// for two rounds; with many, a batch gathers as long as the one before travels. A batch costs three
+/// nodes as much as some dozens of proposals.
+const FEW: usize = 16;
 /// Proposals in one batch, in number and weight.
 pub(super) const BATCH_MAX: usize = 1024;
 const BATCH_WEIGHT_MAX: usize = 2 * 1024 * 1024;
@@ -53,7 +57,7 @@ impl Route {
         queue: mpsc::WeakUnboundedSender<Waiting>,
         mut waiting: mpsc::UnboundedReceiver<Waiting>,
     ) {
-        let permits = Arc::new(Semaphore::new(BATCHES_IN_FLIGHT));
+        let permits = Arc::new(Semaphore::new(FEW));
         while let Some(first) = waiting.recv().await {
             // The semaphore is never closed.
             let Ok(permit) = permits.clone().acquire_owned().await else { return };
@@ -65,6 +69,7 @@ impl Route {
                 weight += self::weight(&next.logged);
                 batch.push(next);
             }
+            let permit = widened(permit, batch.len());
             let again = Again { queue: queue.clone() };
             match self.leader_until(deadline).await {
                 Ok(Leader::Me) => self.write(batch, again, permit).await,
@@ -74,6 +79,25 @@ impl Route {
                 }
                 Err(error) => batch.into_iter().for_each(|one| tell(one, Err(error.clone()))),
             }
+        }
+    }
+
+    /// Takes what peers have forwarded, batch by batch, and proposes it here or not at all.
+    pub(super) async fn take_in(self, mut forwarded: mpsc::UnboundedReceiver<Forwarded>) {
+        let permits = Arc::new(Semaphore::new(FEW));
+        while let Some(first) = forwarded.recv().await {
+            // The semaphore is never closed.
+            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            let mut entries = first.entries.clone();
+            let mut batch = vec![first];
+            while entries.len() < BATCH_MAX {
+                let Ok(next) = forwarded.try_recv() else { break };
+                entries.extend(next.entries.iter().cloned());
+                batch.push(next);
+            }
+            let permit = widened(permit, entries.len());
+            let results = self.raft.client_write_many(entries).await;
+            drop(TypeConfig::spawn(answer_peers(batch, results, permit)));
         }
     }
 
@@ -208,6 +232,17 @@ impl Again {
     }
 }
 
+/// The permit for one proposal, made one for all `count` of a batch, or for as many as there are.
+fn widened(mut permit: OwnedSemaphorePermit, count: usize) -> OwnedSemaphorePermit {
+    let all = permit.semaphore().clone();
+    // Only the task that asks takes any, so those that are there now are there still.
+    let more = all.available_permits().min(count.saturating_sub(1));
+    if let Ok(more) = all.try_acquire_many_owned(u32::try_from(more).unwrap_or(0)) {
+        permit.merge(more);
+    }
+    permit
+}
+
 /// Passes the results of a batch on as they come.
 async fn answer_batch(
     batch: Vec<Waiting>,
@@ -224,6 +259,27 @@ async fn answer_batch(
     }
     drop(permit);
     again.all(unsent).await;
+}
+
+/// Passes the results of a batch on, to each peer when all of its own are there.
+async fn answer_peers(
+    batch: Vec<Forwarded>,
+    results: Result<impl futures::Stream<Item = BatchResult> + Unpin, Fatal<TypeConfig>>,
+    permit: OwnedSemaphorePermit,
+) {
+    let mut results = results.ok();
+    for one in batch {
+        let mut outcomes = Vec::with_capacity(one.entries.len());
+        for _ in &one.entries {
+            outcomes.push(match &mut results {
+                Some(results) => outcome(results.next().await),
+                None => Err(ProposeError::NoLeader),
+            });
+        }
+        // The peer may have given up.
+        drop(one.answer.send(outcomes));
+    }
+    drop(permit);
 }
 
 /// Answers. The caller may have given up; the entry is in the log all the same.
