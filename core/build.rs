@@ -6,7 +6,8 @@
     reason = "a build may look at its environment; the crate may not"
 )]
 
-const MUTANTS: &[&str] = &["forget_decisions"];
+const MUTANTS: &[&str] =
+    &["forget_decisions", "admit_other_keys", "use_unheld_key", "reseal_what_changed"];
 
 fn main() {
     let values: Vec<_> = MUTANTS.iter().map(|mutant| format!("{mutant:?}")).collect();

@@ -11,6 +11,7 @@
 //! Each part is sealed for its place in this very file, so none can be exchanged, moved or left out.
 //! The checksums tell damage from a wrong passphrase, and which part it is.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use data_encoding::{BASE64, HEXLOWER};
@@ -183,10 +184,22 @@ pub fn write(
 /// # Errors
 /// Names the part that is damaged, cut off or changed.
 pub fn read(bytes: &[u8], passphrase: &[u8]) -> Result<Backup, BackupError> {
+    read_by(bytes, |salt| PassphraseKey::derive(passphrase, salt))
+}
+
+/// The same for whoever has derived the key of a salt before, and would not do so each time.
+///
+/// # Errors
+/// As [`read`], and whatever `derive` gives.
+pub fn read_by<K: Borrow<PassphraseKey>>(
+    bytes: &[u8],
+    derive: impl FnOnce(&[u8]) -> Result<K, KeyError>,
+) -> Result<Backup, BackupError> {
     let (header, digest, mut rest) = read_header(bytes)?;
     let salt = BASE64.decode(header.salt.as_bytes());
     let salt = salt.map_err(|_| BackupError::Damaged(Part::Header))?;
-    let key = PassphraseKey::derive(passphrase, &salt)?;
+    let key = derive(&salt)?;
+    let key = key.borrow();
     let sealed = take_part(&mut rest, Part::DataKeys)?;
     let data_keys = key
         .open(place(&digest, Part::DataKeys, false), sealed)
@@ -272,6 +285,8 @@ fn place(header: &[u8], part: Part, is_last: bool) -> Owner {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const PASSPHRASE: &[u8] = b"correct horse";
@@ -322,6 +337,26 @@ mod tests {
         assert_eq!(why(&whole[..whole.len() - 1], PASSPHRASE), "piece 1 of the state is cut off");
         let longer = [&whole[..], &[0]].concat();
         assert_eq!(why(&longer, PASSPHRASE), BackupError::Trailing.to_string());
+    }
+
+    #[test]
+    fn a_backup_that_was_changed_anywhere_does_not_open() {
+        let whole = backup();
+        let (header, ..) = read_header(&whole).expect("a header");
+        let salt = BASE64.decode(header.salt.as_bytes()).expect("base64");
+        // Once, so that not every case takes argon2's time.
+        let key = PassphraseKey::derive(PASSPHRASE, &salt).expect("a key");
+        proptest!(|(
+            bytes in prop::collection::vec(any::<u8>(), 0..200),
+            at in any::<prop::sample::Index>(),
+            replaced in 0..200_usize,
+        )| {
+            prop_assert!(read_by(&bytes, |_| Ok(&key)).is_err());
+            let at = at.index(whole.len() + 1);
+            let behind = (at + replaced).min(whole.len());
+            let changed = [&whole[..at], &bytes, &whole[behind..]].concat();
+            prop_assert_eq!(read_by(&changed, |_| Ok(&key)).is_ok(), changed == whole);
+        });
     }
 
     #[test]

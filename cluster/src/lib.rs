@@ -22,6 +22,7 @@
 //! * `network`, `service`: what is asked of peers, and done for them
 //! * `contact`: when the leader was last heard of
 //! * `survey`: how the members are: their clocks and the digests of their states
+//! * `message`: what peers send each other, in one list
 //! * `membership`: who follows and who votes
 //! * `hand_out`: a new key for every node
 //! * `rescue`: going on without a lost majority, and beginning from a saved state
@@ -49,6 +50,7 @@ mod logged;
 mod medium;
 mod membership;
 mod memory;
+mod message;
 mod network;
 mod open;
 mod options;
@@ -75,6 +77,7 @@ pub use dump::{Content, Dump, DumpedEntry, DumpedSnapshot, Members, dump};
 pub use hand_out::HandOutError;
 pub use membership::TransferError;
 pub use memory::MemoryDisk;
+pub use message::read_as_every_message;
 pub use open::{NoLeader, ServeError, ShutdownError, SnapshotFailed};
 pub use options::{KeepKey, Options, SNAPSHOT_AFTER_ENTRIES, Timing};
 pub use propose::{ProposeError, Proposed};

@@ -145,6 +145,8 @@ impl Keyring {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::keys::Owner;
 
@@ -243,6 +245,32 @@ mod tests {
         write_private(&key_file, &text).expect("writes");
         keys.hold(next()).expect("written");
         assert_eq!(Keyring::load(dir.path(), &source).expect("opens").ids().len(), 2);
+    }
+
+    #[test]
+    fn a_keyring_that_was_changed_anywhere_opens_to_the_same_keys_or_not_at_all() {
+        let dir = directory();
+        let source = KeySource::File(dir.path().join("key"));
+        let ids = Keyring::create(dir.path(), &source).expect("creates").ids();
+        let path = dir.path().join(KEYRING_FILE);
+        let whole = std::fs::read(&path).expect("it is there");
+        proptest!(|(
+            bytes in prop::collection::vec(any::<u8>(), 0..50),
+            at in any::<prop::sample::Index>(),
+            replaced in 0..50_usize,
+        )| {
+            let at = at.index(whole.len() + 1);
+            let behind = (at + replaced).min(whole.len());
+            let changed = [&whole[..at], &bytes, &whole[behind..]].concat();
+            for text in [bytes, changed] {
+                std::fs::write(&path, &text).expect("writes");
+                match Keyring::load(dir.path(), &source) {
+                    Ok(keys) => prop_assert_eq!(keys.ids(), ids.clone()),
+                    Err(KeyError::KeyringMalformed(_) | KeyError::WrongKey(_)) => {}
+                    Err(error) => prop_assert!(false, "{}", error),
+                }
+            }
+        });
     }
 
     #[test]

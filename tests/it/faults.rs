@@ -15,7 +15,7 @@ pub(crate) fn login(node: &Node, counter: u64) -> Code {
 }
 
 /// The leader, and the others.
-fn by_role(nodes: [Node; 3]) -> (Node, [Node; 2]) {
+pub(crate) fn by_role(nodes: [Node; 3]) -> (Node, [Node; 2]) {
     let leader = nodes[0].cli(&["status", "--format", "json"]).json()["leader"].as_u64();
     let mut nodes = Vec::from(nodes);
     let leader = nodes.remove(leader.expect("a leader") as usize - 1);

@@ -12,11 +12,12 @@ use watchword::backup::{self, Backup};
 use watchword::config::Config;
 use watchword::keys::{Keyring, Owner};
 use watchword::radius::packet::Code;
+use watchword_core::State;
 use watchword_core::data_key::Secret;
-use watchword_core::sealed::{KeyId, Sealed};
+use watchword_core::sealed::KeyId;
 
 use crate::cluster::with_alice;
-use crate::faults::login;
+use crate::faults::{by_role, login};
 use crate::harness::{DEADLINE, Directory, Nas, Node, Question, SECRET, code_of};
 use crate::radius_login::KEY;
 
@@ -63,6 +64,15 @@ fn status(node: &Node) -> Value {
 
 /// One step of a replacement, and no more: what is left when the command is interrupted.
 fn step(node: &Node, begin: bool) -> Value {
+    let mut answer = String::new();
+    ask_for_step(node, begin).read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
+    serde_json::from_str(body).expect("JSON")
+}
+
+/// Asks for a step; the answer comes on what this returns.
+fn ask_for_step(node: &Node, begin: bool) -> UnixStream {
     let socket = node.directory().path("data/admin.sock");
     let mut stream = UnixStream::connect(socket).expect("the node runs");
     stream.set_read_timeout(Some(DEADLINE)).expect("a timeout is set");
@@ -73,11 +83,7 @@ fn step(node: &Node, begin: bool) -> Value {
         body.len()
     );
     stream.write_all(request.as_bytes()).expect("it is sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-    assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
-    serde_json::from_str(body).expect("JSON")
+    stream
 }
 
 fn wait_until_given_up(nodes: &[&Node]) {
@@ -116,6 +122,14 @@ fn log_in_until(
     }
 }
 
+/// Waits for some more logins.
+fn wait_for_logins(done: &AtomicU64) {
+    let before = done.load(Ordering::Relaxed);
+    while done.load(Ordering::Relaxed) < before + 20 {
+        thread::yield_now();
+    }
+}
+
 #[test]
 fn the_data_key_is_replaced_while_users_log_in_and_the_old_one_opens_nothing_more() {
     let nodes = nodes(4_500);
@@ -132,16 +146,11 @@ fn the_data_key_is_replaced_while_users_log_in_and_the_old_one_opens_nothing_mor
             let (stop, done, passcodes) = (&stop, &done, &passcodes);
             scope.spawn(move || log_in_until(stop, done, node, worker, passcodes));
         }
-        let wait_for = |count: u64| {
-            while done.load(Ordering::Relaxed) < count {
-                thread::yield_now();
-            }
-        };
-        wait_for(20);
+        wait_for_logins(&done);
         let said = nodes[1].cli(&["rekey", "--rotate"]).done();
         assert!(said.contains("all 4512 secrets are sealed under data key"), "{said}");
         wait_until_given_up(&nodes.each_ref());
-        wait_for(done.load(Ordering::Relaxed) + 20);
+        wait_for_logins(&done);
         stop.store(true, Ordering::Relaxed);
     });
     // No login was doubled, and each is on all nodes.
@@ -165,7 +174,7 @@ fn the_data_key_is_replaced_while_users_log_in_and_the_old_one_opens_nothing_mor
         let keys = keyring(directory);
         assert_eq!(keys.ids(), [new_key]);
         for (secret, sealed) in before.state.secrets() {
-            assert!(!opens(&keys, secret, sealed), "{secret:?}");
+            assert!(keys.open(owner(&before.state, secret), sealed).is_err(), "{secret:?}");
         }
         assert!(identity_key(directory) == new_key, "the node's own key is sealed anew");
     }
@@ -175,14 +184,25 @@ fn the_data_key_is_replaced_while_users_log_in_and_the_old_one_opens_nothing_mor
     assert_eq!(login(&nodes[1], 0), Code::AccessReject);
 }
 
-fn opens(keys: &Keyring, secret: Secret, sealed: &Sealed) -> bool {
-    let owner = match secret {
+/// What a secret is sealed for.
+fn owner(state: &State, secret: Secret) -> Owner {
+    match secret {
         Secret::UserPassword(id) => Owner::UserPassword(id),
         Secret::DeviceKey(id) => Owner::DeviceKey(id),
         Secret::ClientSecret(id) => Owner::ClientSecret(id),
-        Secret::AuthorityKey => return false,
+        Secret::AuthorityKey => {
+            Owner::AuthorityKey(state.nodes().authority().expect("founded").cluster)
+        }
+    }
+}
+
+/// Every secret that the node holds, in the clear.
+fn in_the_clear(node: &Node) -> Vec<(Secret, Vec<u8>)> {
+    let (state, keys) = (taken_from(node).state, keyring(node.directory()));
+    let open = |(secret, sealed)| {
+        (secret, keys.open(owner(&state, secret), sealed).expect("it opens").to_vec())
     };
-    keys.open(owner, sealed).is_ok()
+    state.secrets().map(open).collect()
 }
 
 /// The key that the node's private key is sealed under.
@@ -286,6 +306,53 @@ fn a_replacement_that_was_interrupted_is_gone_on_with_whatever_happened_meanwhil
     alone.cli(&["rekey", "--rotate"]).done();
     wait_until_given_up(&[&alone]);
     assert_ne!(keys_of(&alone), [Some(new)]);
+}
+
+#[test]
+fn a_leader_that_dies_while_it_seals_anew_takes_nothing_along() {
+    let (leader, [second, third]) = by_role(nodes(4_500));
+    let before = in_the_clear(&leader);
+    let old = keyring(leader.directory()).current().id();
+    let passcodes = KEY.passcodes(0, 2_000);
+    let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
+    let leader = thread::scope(|scope| {
+        for (worker, node) in [&second, &third].into_iter().enumerate() {
+            let (stop, done, passcodes) = (&stop, &done, &passcodes);
+            scope.spawn(move || log_in_until(stop, done, node, worker, passcodes));
+        }
+        wait_for_logins(&done);
+        assert_eq!(step(&leader, true)["left"], 4_512);
+        second.wait_for_status("it has begun", |status| status["rekey_unfinished"] == true);
+        let entries = |status: &Value| {
+            let number = |name: &str| status[name].as_u64().expect("a number");
+            number("applied") - number("attempts")
+        };
+        let begun = entries(&status(&second));
+        // The answer never comes. This step alone cannot seal all of them.
+        let _answer = ask_for_step(&leader, false);
+        second.wait_for_status("it is under way", |status| entries(status) > begun + 5);
+        let leader = leader.kill();
+        wait_for_logins(&done);
+        assert_eq!(status(&second)["rekey_unfinished"], true);
+        let said = second.cli(&["rekey", "--rotate"]).done();
+        assert!(said.contains("all 4512 secrets are sealed under data key"), "{said}");
+        assert!(said.contains("this was begun before and is finished now"), "{said}");
+        let leader = leader.serve();
+        wait_until_given_up(&[&leader, &second, &third]);
+        wait_for_logins(&done);
+        stop.store(true, Ordering::Relaxed);
+        leader
+    });
+    let attempts = done.load(Ordering::Relaxed);
+    let new = keyring(second.directory()).current().id();
+    assert_ne!(new, old);
+    for node in [&leader, &second, &third] {
+        node.wait_for_status("all attempts", |status| status["attempts"] == attempts);
+        assert_eq!(keyring(node.directory()).ids(), [new]);
+        assert_eq!(keys_of(node), [Some(new)]);
+        assert!(in_the_clear(node) == before, "every secret is what it was");
+    }
+    assert_eq!(login(&leader, 0), Code::AccessAccept);
 }
 
 /// A new cluster from a backup of `node`.

@@ -92,7 +92,8 @@ pub(super) fn use_key(
     }
     let present: BTreeSet<NodeId> = state.nodes.present().map(|(id, _)| id).collect();
     let holders = holders.iter().copied().collect();
-    if let Some(&node) = present.symmetric_difference(&holders).next() {
+    let mut differing = present.symmetric_difference(&holders);
+    if let Some(&node) = differing.next().filter(|_| !cfg!(mutant = "use_unheld_key")) {
         return Err(Refusal::NodesChanged(node));
     }
     state.data_keys =
@@ -108,7 +109,7 @@ pub(super) fn reseal(state: &mut State, at: Moment, items: &[Resealed]) -> Resul
         return Err(Refusal::KeyMalformed);
     }
     for Resealed { secret, old, new } in items {
-        if state.secret(*secret) == Some(old)
+        if (state.secret(*secret) == Some(old) || cfg!(mutant = "reseal_what_changed"))
             && let Some(held) = secret_mut(state, *secret)
         {
             *held = new.clone();
