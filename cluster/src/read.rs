@@ -20,7 +20,7 @@ use crate::runtime::TypeConfig;
 use crate::status;
 
 /// How long a fresh read waits for a leader, for its answer, and until this node has caught up with it.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Pause before the leader is looked for once more.
 const RETRY: Duration = Duration::from_millis(20);
 
@@ -98,6 +98,8 @@ impl Cluster {
     /// The same, from the leader.
     async fn ask_read_index(&self) -> Result<u64, ReadError> {
         let leader = status::leader(&self.inner.raft.server_metrics().borrow_watched());
+        // openraft goes on naming one that has fallen silent.
+        let leader = leader.filter(|(leader, _)| self.inner.contact.hears(*leader));
         let (leader, address) = leader.ok_or(ReadError::NoLeader)?;
         let peer = self.inner.network.peer(leader, &address);
         let mut peer = peer.ok_or(ReadError::NoLeader)?;

@@ -226,7 +226,9 @@ async fn two_of_three_go_on_when_the_leader_is_gone_and_it_catches_up_again() {
     let gone = sites.remove(leader.expect("a leader"));
     let (address, node) = (gone.address.clone(), gone.cluster.status().node_id);
     let dir = gone.stop().await;
-    // Asked at once, before anybody has noticed: the proposal waits for the new leader.
+    // Asked at once, before anybody has noticed: reads and proposals wait for the new leader.
+    let read = sites[1].cluster.read().await.map(|state| state.user_count());
+    assert_eq!(read, Ok(0));
     assert_eq!(sites[0].propose_in_time(add_user(1)).await, Ok(Applied::Done));
     assert_eq!(sites[1].propose_in_time(add_user(2)).await, Ok(Applied::Done));
     let listener = TcpListener::bind(&address).await.expect("its port again");
