@@ -100,7 +100,7 @@ pub(crate) struct Proposer {
 struct Forwarded {
     entries: Vec<Logged>,
     answer: oneshot::Sender<Vec<Result<Proposed, ProposeError>>>,
-    _ticket: Ticket,
+    ticket: Ticket,
 }
 
 /// A proposal in the queue.
@@ -224,7 +224,7 @@ impl Cluster {
             Err(error) => return refuse_all(error),
         };
         let (answer, outcomes) = oneshot::channel();
-        let forwarded = Forwarded { entries: stamped, answer, _ticket: ticket };
+        let forwarded = Forwarded { entries: stamped, answer, ticket };
         if self.inner.proposer.forwarded.send(forwarded).is_err() {
             return refuse_all(ProposeError::NoLeader);
         }

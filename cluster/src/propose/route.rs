@@ -88,10 +88,12 @@ impl Route {
         while let Some(first) = forwarded.recv().await {
             // The semaphore is never closed.
             let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            let mut weight = first.ticket.weight;
             let mut entries = first.entries.clone();
             let mut batch = vec![first];
-            while entries.len() < BATCH_MAX {
+            while entries.len() < BATCH_MAX && weight < BATCH_WEIGHT_MAX {
                 let Ok(next) = forwarded.try_recv() else { break };
+                weight += next.ticket.weight;
                 entries.extend(next.entries.iter().cloned());
                 batch.push(next);
             }
