@@ -4,8 +4,8 @@
 //! queue. One task takes whatever waits there as one batch and hands it to openraft where this node
 //! leads, or to the leader, which stamps it anew and queues it with what other nodes forward. The next
 //! batch gathers while more than a few proposals are on their way: under load the batches grow by
-//! themselves, and at rest a proposal waits for nothing. What is in flight is bounded by weight; beyond that the newest
-//! proposal is refused at once, so that a flood delays nobody for long.
+//! themselves, and at rest a proposal waits for nothing. What is in flight is bounded by weight; beyond
+//! that the newest proposal is refused at once, so that a flood delays nobody for long.
 //!
 //! ```text
 //!                        ┌─ this node leads ──► openraft ─── applied here ───┐
@@ -109,7 +109,7 @@ struct Waiting {
     /// When it is given up if nothing was proposed until then.
     deadline: Instant,
     answer: oneshot::Sender<Result<Proposed, ProposeError>>,
-    _ticket: Ticket,
+    ticket: Ticket,
 }
 
 /// Counts a proposal until it is over, also when its caller has given up.
@@ -148,7 +148,7 @@ impl Proposer {
         let ticket = self.enter(weight(&logged))?;
         let (answer, outcome) = oneshot::channel();
         let deadline = TypeConfig::now() + LEADER_PATIENCE;
-        let waiting = Waiting { logged, deadline, answer, _ticket: ticket };
+        let waiting = Waiting { logged, deadline, answer, ticket };
         let stopped = || ProposeError::Stopped { reason: "it was shut down".to_owned() };
         self.queue.send(waiting).map_err(|_| stopped())?;
         Ok(outcome)

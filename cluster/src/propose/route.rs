@@ -5,14 +5,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::Fatal;
 use openraft::type_config::TypeConfigExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Code, Status};
 
-use super::{
-    BatchResult, Forwarded, ProposeError, Proposed, Waiting, outcome, stop_reason, weight,
-};
+use super::{BatchResult, Forwarded, ProposeError, Proposed, Waiting, outcome, stop_reason};
 use crate::contact::Contact;
 use crate::medium::Medium;
 use crate::network::{self, Network};
@@ -58,18 +55,9 @@ impl Route {
         mut waiting: mpsc::UnboundedReceiver<Waiting>,
     ) {
         let permits = Arc::new(Semaphore::new(FEW));
-        while let Some(first) = waiting.recv().await {
-            // The semaphore is never closed.
-            let Ok(permit) = permits.clone().acquire_owned().await else { return };
-            let deadline = first.deadline;
-            let mut weight = weight(&first.logged);
-            let mut batch = vec![first];
-            while batch.len() < BATCH_MAX && weight < BATCH_WEIGHT_MAX {
-                let Ok(next) = waiting.try_recv() else { break };
-                weight += self::weight(&next.logged);
-                batch.push(next);
-            }
-            let permit = widened(permit, batch.len());
+        let size = |one: &Waiting| (1, one.ticket.weight);
+        while let Some((batch, permit)) = next_batch(&mut waiting, &permits, size).await {
+            let Some(deadline) = batch.first().map(|one| one.deadline) else { continue };
             let again = Again { queue: queue.clone() };
             match self.leader_until(deadline).await {
                 Ok(Leader::Me) => self.write(batch, again, permit).await,
@@ -85,21 +73,18 @@ impl Route {
     /// Takes what peers have forwarded, batch by batch, and proposes it here or not at all.
     pub(super) async fn take_in(self, mut forwarded: mpsc::UnboundedReceiver<Forwarded>) {
         let permits = Arc::new(Semaphore::new(FEW));
-        while let Some(first) = forwarded.recv().await {
-            // The semaphore is never closed.
-            let Ok(permit) = permits.clone().acquire_owned().await else { return };
-            let mut weight = first.ticket.weight;
-            let mut entries = first.entries.clone();
-            let mut batch = vec![first];
-            while entries.len() < BATCH_MAX && weight < BATCH_WEIGHT_MAX {
-                let Ok(next) = forwarded.try_recv() else { break };
-                weight += next.ticket.weight;
-                entries.extend(next.entries.iter().cloned());
-                batch.push(next);
+        let size = |one: &Forwarded| (one.entries.len(), one.ticket.weight);
+        while let Some((batch, permit)) = next_batch(&mut forwarded, &permits, size).await {
+            let entries =
+                batch.iter().flat_map(|one| one.entries.iter().cloned()).collect::<Vec<_>>();
+            match self.raft.client_write_many(entries).await {
+                Ok(results) => drop(TypeConfig::spawn(answer_peers(batch, results, permit))),
+                // openraft has stopped, which is known elsewhere; the peers look for another leader.
+                Err(_) => batch.into_iter().for_each(|one| {
+                    let outcomes = vec![Err(ProposeError::NoLeader); one.entries.len()];
+                    drop(one.answer.send(outcomes));
+                }),
             }
-            let permit = widened(permit, entries.len());
-            let results = self.raft.client_write_many(entries).await;
-            drop(TypeConfig::spawn(answer_peers(batch, results, permit)));
         }
     }
 
@@ -234,15 +219,32 @@ impl Again {
     }
 }
 
-/// The permit for one proposal, made one for all `count` of a batch, or for as many as there are.
-fn widened(mut permit: OwnedSemaphorePermit, count: usize) -> OwnedSemaphorePermit {
-    let all = permit.semaphore().clone();
-    // Only the task that asks takes any, so those that are there now are there still.
-    let more = all.available_permits().min(count.saturating_sub(1));
-    if let Ok(more) = all.try_acquire_many_owned(u32::try_from(more).unwrap_or(0)) {
+/// Takes what waits as one batch, as soon as fewer than [`FEW`] proposals are on their way, with a permit
+/// for all of it, or for as many as there are. `size` gives the proposals in one item, and their weight.
+/// `None` when nobody can propose any more.
+async fn next_batch<T>(
+    queue: &mut mpsc::UnboundedReceiver<T>,
+    permits: &Arc<Semaphore>,
+    size: impl Fn(&T) -> (usize, usize),
+) -> Option<(Vec<T>, OwnedSemaphorePermit)> {
+    let first = queue.recv().await?;
+    // The semaphore is never closed.
+    let mut permit = permits.clone().acquire_owned().await.ok()?;
+    let (mut count, mut weight) = size(&first);
+    let mut batch = vec![first];
+    while count < BATCH_MAX && weight < BATCH_WEIGHT_MAX {
+        let Ok(next) = queue.try_recv() else { break };
+        let (more, heavier) = size(&next);
+        count += more;
+        weight += heavier;
+        batch.push(next);
+    }
+    // Nobody else takes any, so those that are there now are there still.
+    let more = permits.available_permits().min(count.saturating_sub(1));
+    if let Ok(more) = permits.clone().try_acquire_many_owned(u32::try_from(more).unwrap_or(0)) {
         permit.merge(more);
     }
-    permit
+    Some((batch, permit))
 }
 
 /// Passes the results of a batch on as they come.
@@ -266,17 +268,13 @@ async fn answer_batch(
 /// Passes the results of a batch on, to each peer when all of its own are there.
 async fn answer_peers(
     batch: Vec<Forwarded>,
-    results: Result<impl futures::Stream<Item = BatchResult> + Unpin, Fatal<TypeConfig>>,
+    mut results: impl futures::Stream<Item = BatchResult> + Unpin,
     permit: OwnedSemaphorePermit,
 ) {
-    let mut results = results.ok();
     for one in batch {
         let mut outcomes = Vec::with_capacity(one.entries.len());
         for _ in &one.entries {
-            outcomes.push(match &mut results {
-                Some(results) => outcome(results.next().await),
-                None => Err(ProposeError::NoLeader),
-            });
+            outcomes.push(outcome(results.next().await));
         }
         // The peer may have given up.
         drop(one.answer.send(outcomes));
