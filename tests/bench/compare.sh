@@ -26,6 +26,7 @@ here=$(realpath "$(dirname "$0")")
 watchword=$(realpath "${1:-$here/../../target/release/watchword}")
 cd "$here"
 source ./freeradius.sh
+source ./median.sh
 
 pairs=${PAIRS:-5}
 in_flights=${IN_FLIGHT:-1 32 256}
@@ -108,12 +109,6 @@ run() {
         --requests "$count" --warm-up 200ms --format json "$@" > "$dir/run.json"
     field() { sed -n "s/.*\"$1\": \([0-9.]*\).*/\1/p" "$dir/run.json"; }
     echo "$(field per_second) $(field p50) $(field p99)" | tee -a "$dir/$server.$in_flight"
-}
-
-# median COLUMN FILE
-median() {
-    awk -v column="$1" '{ print $column }' "$2" | sort -g |
-        awk '{ value[NR] = $1 } END { print (value[int((NR + 1) / 2)] + value[int(NR / 2) + 1]) / 2 }'
 }
 
 printf '%s\n' "$secret" > "$dir/secret"

@@ -18,6 +18,10 @@
 #   USERS=100000
 #   PORTS=28440           the first of sixteen ports on loopback
 set -euo pipefail
+if [ $# -gt 1 ]; then
+    echo "usage: $0 [PATH/TO/watchword]" >&2
+    exit 2
+fi
 here=$(realpath "$(dirname "$0")")
 watchword=$(realpath "${1:-$here/../../target/release/watchword}")
 
@@ -36,6 +40,8 @@ etcd_put=$target/release/examples/etcd_put
 
 # shellcheck source-path=SCRIPTDIR source=nodes.sh
 source "$here/nodes.sh"
+# shellcheck source-path=SCRIPTDIR source=median.sh
+source "$here/median.sh"
 
 client_port() { echo $((first_port + 9 + 2 * $1)); }
 
@@ -67,12 +73,6 @@ run_watchword() {
         --server "127.0.0.1:$(radius_port 2)" --server "127.0.0.1:$(radius_port 3)" \
         --secret-file "$dir/secret" --users-file "$dir/users.csv" --in-flight "$1" \
         --requests "$2" --warm-up 200ms --format json > "$dir/run.json"
-}
-
-# median COLUMN FILE
-median() {
-    awk -v column="$1" '{ print $column }' "$2" | sort -g |
-        awk '{ value[NR] = $1 } END { print (value[int((NR + 1) / 2)] + value[int(NR / 2) + 1]) / 2 }'
 }
 
 start_nodes
