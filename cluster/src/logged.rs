@@ -1,7 +1,8 @@
 //! A command as the log holds it: decoded, and as the bytes that go to disk and to the peers.
 //!
 //! openraft clones entries whenever it reads the log, so a clone must cost no more than a counter.
-//! The bytes are made once, by the proposer on its own task, and are written and sent as they are.
+//! The bytes are made by the proposer, on its own task, and anew by the leader, whose time counts for what
+//! others forward to it; from then on they are written and sent as they are.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use watchword_core::Entry;
 use watchword_core::codec::{self, DecodeError, EncodeError};
 use watchword_core::limits::ENTRY_BYTES_MAX;
+use watchword_core::time::Timestamp;
 
 /// Memory that decoding one entry may claim. Decoded values are larger than their bytes; what was
 /// accepted by the log must decode on every node, so this is generous.
@@ -20,6 +22,7 @@ const ENTRY_MEMORY_MAX: usize = 32 * ENTRY_BYTES_MAX;
 #[derive(Clone)]
 pub(crate) struct Logged(Arc<Both>);
 
+#[derive(Clone)]
 struct Both {
     entry: Entry,
     bytes: Box<[u8]>,
@@ -36,6 +39,12 @@ impl Logged {
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let entry = codec::decode::<Entry, ENTRY_MEMORY_MAX>(bytes)?;
         Ok(Self(Arc::new(Both { entry, bytes: bytes.into() })))
+    }
+
+    /// The same command at another time.
+    pub(crate) fn restamped(self, time: Timestamp) -> Result<Self, EncodeError> {
+        let command = Arc::unwrap_or_clone(self.0).entry.command;
+        Self::new(Entry { time, command })
     }
 
     /// What to apply.

@@ -270,6 +270,30 @@ async fn without_a_quorum_nothing_is_decided() {
     last.until("it is not ready", |cluster| !cluster.status().is_ready()).await;
 }
 
+/// More than may be on their way at once, so that some are appended and the others wait behind them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_left_alone_under_load_leaves_nobody_waiting() {
+    let pki = Pki::new();
+    let mut sites = found(&pki, 3).await;
+    let leader = sites.iter().position(|site| site.cluster.status().role == Role::Leader);
+    let leader = sites.remove(leader.expect("a leader"));
+    for site in sites {
+        site.stop().await;
+    }
+    let proposals = (0..200).map(|number| {
+        let cluster = leader.cluster.clone();
+        tokio::spawn(async move { cluster.propose(add_user(number)).await })
+    });
+    let proposals = futures::future::join_all(proposals.collect::<Vec<_>>());
+    let ended = tokio::time::timeout(PATIENCE, proposals).await.expect("all end");
+    for proposed in ended {
+        let proposed = proposed.expect("no panic");
+        let fair = matches!(proposed, Err(ProposeError::OutcomeUnknown | ProposeError::NoLeader));
+        assert!(fair, "{proposed:?}");
+    }
+    assert_eq!(leader.cluster.state().user_count(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn leadership_is_handed_over_and_a_removed_leader_leaves() {
     let pki = Pki::new();

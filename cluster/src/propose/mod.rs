@@ -28,6 +28,7 @@ use openraft::raft::WriteResult;
 use openraft::type_config::TypeConfigExt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
+use watchword_core::codec::EncodeError;
 use watchword_core::limits::ENTRY_BYTES_MAX;
 use watchword_core::{Applied, Command, Entry};
 
@@ -214,7 +215,8 @@ impl Cluster {
             return refuse_all(error);
         }
         // The sender's clock decides nothing.
-        let stamped = entries.into_iter().map(|logged| self.stamp(logged.entry().command.clone()));
+        let time = (self.inner.clock)();
+        let stamped = entries.into_iter().map(|logged| checked(logged.restamped(time)));
         let stamped: Vec<_> = match stamped.collect() {
             Ok(stamped) => stamped,
             Err(error) => return refuse_all(error),
@@ -233,11 +235,7 @@ impl Cluster {
     }
 
     fn stamp(&self, command: Command) -> Result<Logged, ProposeError> {
-        let entry = Entry { time: (self.inner.clock)(), command };
-        let logged = Logged::new(entry)
-            .map_err(|error| ProposeError::Malformed { reason: error.to_string() })?;
-        let bytes = logged.bytes().len();
-        if bytes > ENTRY_BYTES_MAX { Err(ProposeError::TooLong { bytes }) } else { Ok(logged) }
+        checked(Logged::new(Entry { time: (self.inner.clock)(), command }))
     }
 
     fn check_running(&self) -> Result<(), ProposeError> {
@@ -256,6 +254,14 @@ impl Cluster {
 /// Why openraft has stopped; the store's own words are better than openraft's.
 fn stop_reason(medium: &Medium, fatal: &Fatal<TypeConfig>) -> String {
     medium.progress().fault().map_or_else(|| fatal.to_string(), str::to_owned)
+}
+
+/// What was encoded, unless the log would not take it.
+fn checked(encoded: Result<Logged, EncodeError>) -> Result<Logged, ProposeError> {
+    let malformed = |error: EncodeError| ProposeError::Malformed { reason: error.to_string() };
+    let logged = encoded.map_err(malformed)?;
+    let bytes = logged.bytes().len();
+    if bytes > ENTRY_BYTES_MAX { Err(ProposeError::TooLong { bytes }) } else { Ok(logged) }
 }
 
 fn weight(logged: &Logged) -> usize {

@@ -21,11 +21,14 @@ use crate::status;
 /// for two rounds; with many, a batch gathers as long as the one before travels. A batch costs three
 /// nodes as much as some dozens of proposals.
 const FEW: usize = 16;
+/// How often all other tasks get a turn before a batch goes, as long as that brings more. Callers come in
+/// crowds, because the answers to one batch let all of its callers go on at once.
+const TURNS_MAX: usize = 8;
 /// Proposals in one batch, in number and weight.
 pub(super) const BATCH_MAX: usize = 1024;
 const BATCH_WEIGHT_MAX: usize = 2 * 1024 * 1024;
 
-/// How long it waits for the leader's answer, and then for this node's own state to reach it.
+/// How long a batch waits for its outcomes, and then for this node's own state to reach them.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(2_500);
 /// Pause before a batch is routed once more.
 const RETRY: Duration = Duration::from_millis(20);
@@ -56,16 +59,15 @@ impl Route {
     ) {
         let permits = Arc::new(Semaphore::new(FEW));
         let size = |one: &Waiting| (1, one.ticket.weight);
-        while let Some((batch, permit)) = next_batch(&mut waiting, &permits, size).await {
-            let Some(deadline) = batch.first().map(|one| one.deadline) else { continue };
-            let again = Again { queue: queue.clone() };
-            match self.leader_until(deadline).await {
-                Ok(Leader::Me) => self.write(batch, again, permit).await,
+        while let Some((proposals, permit)) = next_batch(&mut waiting, &permits, size).await {
+            let batch = Batch { proposals, permit, queue: queue.clone() };
+            let Some(batch) = batch.without_late(TypeConfig::now()) else { continue };
+            match self.leader_until(batch.deadline()).await {
+                Ok(Leader::Me) => self.write(batch).await,
                 Ok(Leader::Other(leader, address)) => {
-                    let forwarded = self.clone().forward(batch, leader, address, again, permit);
-                    drop(TypeConfig::spawn(forwarded));
+                    drop(TypeConfig::spawn(self.clone().forward(batch, leader, address)));
                 }
-                Err(error) => batch.into_iter().for_each(|one| tell(one, Err(error.clone()))),
+                Err(error) => batch.fail(&error),
             }
         }
     }
@@ -74,7 +76,9 @@ impl Route {
     pub(super) async fn take_in(self, mut forwarded: mpsc::UnboundedReceiver<Forwarded>) {
         let permits = Arc::new(Semaphore::new(FEW));
         let size = |one: &Forwarded| (one.entries.len(), one.ticket.weight);
-        while let Some((batch, permit)) = next_batch(&mut forwarded, &permits, size).await {
+        while let Some((mut batch, permit)) = next_batch(&mut forwarded, &permits, size).await {
+            // Peers that have given up meanwhile ask again, if at all.
+            batch.retain(|one| !one.answer.is_closed());
             let entries =
                 batch.iter().flat_map(|one| one.entries.iter().cloned()).collect::<Vec<_>>();
             match self.raft.client_write_many(entries).await {
@@ -115,55 +119,36 @@ impl Route {
     }
 
     /// Proposes a batch here.
-    async fn write(&self, batch: Vec<Waiting>, again: Again, permit: OwnedSemaphorePermit) {
-        let commands: Vec<_> = batch.iter().map(|one| one.logged.clone()).collect();
+    async fn write(&self, batch: Batch) {
+        let commands: Vec<_> = batch.proposals.iter().map(|one| one.logged.clone()).collect();
         match self.raft.client_write_many(commands).await {
-            Ok(results) => {
-                drop(TypeConfig::spawn(answer_batch(batch, results, again, permit)));
-            }
+            Ok(results) => drop(TypeConfig::spawn(async move {
+                let outcomes = outcomes(results, batch.proposals.len()).await;
+                batch.answer(outcomes).await;
+            })),
             Err(fatal) => {
-                let reason = stop_reason(&self.medium, &fatal);
-                for one in batch {
-                    tell(one, Err(ProposeError::Stopped { reason: reason.clone() }));
-                }
+                batch.fail(&ProposeError::Stopped { reason: stop_reason(&self.medium, &fatal) });
             }
         }
     }
 
     /// Has the leader propose a batch.
-    async fn forward(
-        self,
-        batch: Vec<Waiting>,
-        leader: NodeId,
-        address: String,
-        again: Again,
-        permit: OwnedSemaphorePermit,
-    ) {
-        let outcomes = match self.ask(&batch, leader, &address).await {
+    async fn forward(self, batch: Batch, leader: NodeId, address: String) {
+        let mut outcomes = match self.ask(&batch.proposals, leader, &address).await {
             Ok(outcomes) => outcomes,
-            Err(Unanswered::Unsent) => {
-                drop(permit);
-                return again.all(batch).await;
-            }
+            Err(Unanswered::Unsent) => vec![Err(ProposeError::NoLeader); batch.proposals.len()],
             Err(Unanswered::Unknown) => Vec::new(),
         };
         let reached = outcomes.iter().flatten().map(|proposed| proposed.index).max();
         let mut changes = self.view.changes();
         let caught_up = changes.wait_for(|applied| Some(*applied) >= reached);
-        let caught_up = matches!(TypeConfig::timeout(ANSWER_PATIENCE, caught_up).await, Ok(Ok(_)));
-        let mut outcomes = outcomes.into_iter();
-        let mut unsent = Vec::new();
-        for one in batch {
-            match outcomes.next() {
-                Some(Err(ProposeError::NoLeader)) => unsent.push(one),
-                // Known, but this node's own state does not show it yet.
-                Some(Ok(_)) if !caught_up => tell(one, Err(ProposeError::OutcomeUnknown)),
-                Some(outcome) => tell(one, outcome),
-                None => tell(one, Err(ProposeError::OutcomeUnknown)),
+        if !matches!(TypeConfig::timeout(ANSWER_PATIENCE, caught_up).await, Ok(Ok(_))) {
+            // Known, but this node's own state does not show it yet.
+            for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
+                *outcome = Err(ProposeError::OutcomeUnknown);
             }
         }
-        drop(permit);
-        again.all(unsent).await;
+        batch.answer(outcomes).await;
     }
 
     async fn ask(
@@ -199,18 +184,52 @@ fn unanswered(status: &Status) -> Unanswered {
     if refused || network::is_unsent(status) { Unanswered::Unsent } else { Unanswered::Unknown }
 }
 
-/// Puts back into the queue what was not proposed.
-struct Again {
+/// Proposals that travel together. They hold the permit until they are answered.
+struct Batch {
+    /// Never empty.
+    proposals: Vec<Waiting>,
+    permit: OwnedSemaphorePermit,
     queue: mpsc::WeakUnboundedSender<Waiting>,
 }
 
-impl Again {
-    async fn all(&self, batch: Vec<Waiting>) {
-        if batch.is_empty() {
+impl Batch {
+    /// When the first of them is given up: the one that has waited longest.
+    fn deadline(&self) -> Instant {
+        self.proposals.iter().map(|one| one.deadline).min().unwrap_or_else(TypeConfig::now)
+    }
+
+    /// Refuses those whose time is over, and drops those whose callers have given up: nothing of theirs
+    /// was proposed. `None` when no others are left.
+    fn without_late(mut self, now: Instant) -> Option<Self> {
+        let wanted = self.proposals.into_iter().filter(|one| !one.answer.is_closed());
+        let (in_time, late): (Vec<_>, Vec<_>) = wanted.partition(|one| one.deadline > now);
+        late.into_iter().for_each(|one| tell(one, Err(ProposeError::NoLeader)));
+        self.proposals = in_time;
+        (!self.proposals.is_empty()).then_some(self)
+    }
+
+    fn fail(self, error: &ProposeError) {
+        self.proposals.into_iter().for_each(|one| tell(one, Err(error.clone())));
+    }
+
+    /// Answers each with its outcome, by position; those without one may yet take effect. What was not
+    /// proposed goes back into the queue.
+    async fn answer(self, outcomes: Vec<Result<Proposed, ProposeError>>) {
+        let mut outcomes = outcomes.into_iter();
+        let mut unsent = Vec::new();
+        for one in self.proposals {
+            match outcomes.next() {
+                Some(Err(ProposeError::NoLeader)) => unsent.push(one),
+                Some(outcome) => tell(one, outcome),
+                None => tell(one, Err(ProposeError::OutcomeUnknown)),
+            }
+        }
+        drop(self.permit);
+        if unsent.is_empty() {
             return;
         }
         TypeConfig::sleep(RETRY).await;
-        for one in batch {
+        for one in unsent {
             match self.queue.upgrade() {
                 Some(queue) if TypeConfig::now() < one.deadline => drop(queue.send(one)),
                 _ => tell(one, Err(ProposeError::NoLeader)),
@@ -230,6 +249,14 @@ async fn next_batch<T>(
     let first = queue.recv().await?;
     // The semaphore is never closed.
     let mut permit = permits.clone().acquire_owned().await.ok()?;
+    let mut waiting = queue.len();
+    for _ in 0..TURNS_MAX {
+        tokio::task::yield_now().await;
+        if queue.len() == waiting {
+            break;
+        }
+        waiting = queue.len();
+    }
     let (mut count, mut weight) = size(&first);
     let mut batch = vec![first];
     while count < BATCH_MAX && weight < BATCH_WEIGHT_MAX {
@@ -247,39 +274,36 @@ async fn next_batch<T>(
     Some((batch, permit))
 }
 
-/// Passes the results of a batch on as they come.
-async fn answer_batch(
-    batch: Vec<Waiting>,
-    mut results: impl futures::Stream<Item = BatchResult> + Unpin,
-    again: Again,
-    permit: OwnedSemaphorePermit,
-) {
-    let mut unsent = Vec::new();
-    for one in batch {
-        match outcome(results.next().await) {
-            Err(ProposeError::NoLeader) => unsent.push(one),
-            outcome => tell(one, outcome),
-        }
-    }
-    drop(permit);
-    again.all(unsent).await;
-}
-
-/// Passes the results of a batch on, to each peer when all of its own are there.
-async fn answer_peers(
-    batch: Vec<Forwarded>,
-    mut results: impl futures::Stream<Item = BatchResult> + Unpin,
-    permit: OwnedSemaphorePermit,
-) {
-    for one in batch {
-        let mut outcomes = Vec::with_capacity(one.entries.len());
-        for _ in &one.entries {
+/// The outcomes of a batch of `count` that come in time, in its order. openraft tells those that were
+/// appended nothing before another leader is heard of, which in a partition may be hours.
+async fn outcomes(
+    mut results: impl futures::Stream<Item = BatchResult> + Unpin + Send,
+    count: usize,
+) -> Vec<Result<Proposed, ProposeError>> {
+    let mut outcomes = Vec::with_capacity(count);
+    let all = async {
+        while outcomes.len() < count {
             outcomes.push(outcome(results.next().await));
         }
-        // The peer may have given up.
-        drop(one.answer.send(outcomes));
-    }
+    };
+    // What has not come by then is missing at the end.
+    drop(TypeConfig::timeout(ANSWER_PATIENCE, all).await);
+    outcomes
+}
+
+/// Passes the results of a batch on to each peer.
+async fn answer_peers(
+    batch: Vec<Forwarded>,
+    results: impl futures::Stream<Item = BatchResult> + Unpin + Send,
+    permit: OwnedSemaphorePermit,
+) {
+    let count = batch.iter().map(|one| one.entries.len()).sum();
+    let mut outcomes = outcomes(results, count).await.into_iter();
     drop(permit);
+    for one in batch {
+        // The peer may have given up.
+        drop(one.answer.send(outcomes.by_ref().take(one.entries.len()).collect()));
+    }
 }
 
 /// Answers. The caller may have given up; the entry is in the log all the same.
