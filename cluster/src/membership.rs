@@ -44,6 +44,8 @@ enum Step {
     Readdress(NodeId, String),
     /// Another is to lead.
     HandOver(NodeId),
+    /// It is to leave, but those that stay could not decide anything now.
+    Wait(NodeId),
 }
 
 /// How fast things go.
@@ -67,21 +69,33 @@ pub(crate) async fn keep(cluster: Cluster, pace: Pace) {
     let mut kept_up = BTreeMap::new();
     let mut checkpoint = Checkpoint { due: TypeConfig::now() + pace.checkpoint, index: 0 };
     let mut preferred_from = TypeConfig::now();
+    let mut waited = None;
     loop {
         TypeConfig::sleep(PERIOD).await;
         let metrics = cluster.inner.raft.metrics().borrow_watched().clone();
         if metrics.running_state.is_err() {
             return;
         }
-        let is_drained = cluster.inner.drained.load(Ordering::Relaxed);
-        if metrics.current_leader != Some(cluster.inner.node_id) || is_drained {
+        if cluster.inner.network.is_fenced() {
+            end(&cluster).await;
+            return;
+        }
+        if metrics.current_leader != Some(cluster.inner.node_id) {
             kept_up.clear();
             continue;
         }
         let now = TypeConfig::now();
         note_progress(&metrics, now, &mut kept_up);
         let ready = |id: NodeId| kept_up.get(&id).is_some_and(|since| *since + pace.settle <= now);
-        if let Some(step) = next_step(&cluster, &metrics, ready) {
+        let step = next_step(&cluster, &metrics, ready);
+        if let Some(Step::Wait(id)) = step {
+            if waited.replace(id) != Some(id) {
+                tracing::warn!(
+                    node = id,
+                    "it was removed, but its vote is needed: it leaves later"
+                );
+            }
+        } else if let Some(step) = step {
             take(&cluster, step).await;
         } else if preferred_from <= now
             && let Some(heir) = preferred(&cluster, &metrics, ready)
@@ -93,6 +107,14 @@ pub(crate) async fn keep(cluster: Cluster, pace: Pace) {
             checkpoint.due = now + pace.checkpoint;
             checkpoint.take(&cluster).await;
         }
+    }
+}
+
+/// Ends the replication: the cluster went on without this node, which must neither lead nor follow others
+/// that do not know it yet.
+async fn end(cluster: &Cluster) {
+    if let Err(error) = cluster.inner.raft.shutdown().await {
+        tracing::warn!(%error, "the replication did not end");
     }
 }
 
@@ -145,10 +167,16 @@ fn next_step(
     let voters: BTreeSet<NodeId> = membership.voter_ids().collect();
     let learners: BTreeSet<NodeId> = membership.learner_ids().collect();
     let me = cluster.inner.node_id;
-    let heir = heirs(cluster, metrics).into_iter().map(|(_, id)| id).find(|id| ready(*id));
+    let heirs = heirs(cluster, metrics);
     if cluster.unfit().is_some() {
-        return heir.map(Step::HandOver);
+        // At once: each moment more it judges by its wrong clock.
+        return heirs.first().map(|(_, heir)| Step::HandOver(*heir));
     }
+    let heir = heirs.into_iter().map(|(_, id)| id).find(|id| ready(*id));
+    if let Some(heir) = heir.filter(|_| cluster.inner.drained.load(Ordering::Relaxed)) {
+        return Some(Step::HandOver(heir));
+    }
+    let mut waiting = None;
     for (id, node) in state.nodes().iter() {
         let is_voter = voters.contains(&id);
         let is_member = is_voter || learners.contains(&id);
@@ -169,11 +197,15 @@ fn next_step(
                 Some(heir) => Step::HandOver(heir),
                 None => continue,
             },
+            Some(_) if is_voter && !cluster.can_spare(&voters, id) => {
+                waiting = Some(Step::Wait(id));
+                continue;
+            }
             Some(_) => Step::Remove(id),
         };
         return Some(step);
     }
-    None
+    waiting
 }
 
 /// The other voters that would lead, each with its priority; the best first: by priority, then by how
@@ -231,6 +263,7 @@ async fn take(cluster: &Cluster, step: Step) {
                 change(ChangeMembers::RemoveNodes(ids)).await
             }
         }
+        Step::Wait(_) => return,
         Step::HandOver(heir) => {
             raft.trigger().transfer_leader(heir).await.map_err(|error| error.to_string())
         }
@@ -252,6 +285,9 @@ pub enum TransferError {
     /// The other node has no vote.
     #[error("node {0} is no voter")]
     NotVoter(NodeId),
+    /// The other node would not lead.
+    #[error("node {0} is not ready to lead; `members` tells why")]
+    NotReady(NodeId),
     /// It did not take over in time.
     #[error("node {0} did not take over in time")]
     NotTaken(NodeId),
@@ -265,7 +301,8 @@ impl Cluster {
     /// does not stand for election; it goes on following and voting.
     ///
     /// # Errors
-    /// When it leads and nobody takes over; then it leads on, and is not ready all the same.
+    /// When it leads and nobody takes over; then it is not ready all the same, and hands leadership over
+    /// as soon as another would take it.
     pub async fn drain(&self, drained: bool) -> Result<(), TransferError> {
         self.inner.drained.store(drained, Ordering::Relaxed);
         self.note_fitness();
@@ -287,13 +324,9 @@ impl Cluster {
         let raft = &self.inner.raft;
         let me = self.inner.node_id;
         let heir = match heir {
-            Some(heir) => heir,
+            Some(heir) => self.checked_heir(heir).await?,
             None => self.best_heir().await?,
         };
-        let metrics = self.leading()?;
-        if heir == me || !metrics.membership_config.membership().voter_ids().any(|id| id == heir) {
-            return Err(TransferError::NotVoter(heir));
-        }
         let stopped = |error: openraft::errors::Fatal<TypeConfig>| {
             TransferError::Stopped(self.stop_reason(&error))
         };
@@ -308,6 +341,17 @@ impl Cluster {
             Ok(Some(leader)) => Ok(leader),
             Ok(None) | Err(_) => Err(TransferError::NotTaken(heir)),
         }
+    }
+
+    /// `heir`, if it is a voter that would lead.
+    async fn checked_heir(&self, heir: NodeId) -> Result<NodeId, TransferError> {
+        let metrics = self.leading()?;
+        let membership = metrics.membership_config.membership();
+        if heir == self.inner.node_id || !membership.voter_ids().any(|id| id == heir) {
+            return Err(TransferError::NotVoter(heir));
+        }
+        survey::ask_all(self, membership).await;
+        if self.inner.survey.stands(heir) { Ok(heir) } else { Err(TransferError::NotReady(heir)) }
     }
 
     /// The best of the other voters. One that has only just got its vote, or has just come back, is
@@ -329,6 +373,22 @@ impl Cluster {
             }
             TypeConfig::sleep(HEIR_PAUSE).await;
         }
+    }
+
+    /// Whether those of `voters` that were heard of lately could decide without `id`.
+    fn can_spare(&self, voters: &BTreeSet<NodeId>, id: NodeId) -> bool {
+        let stay = || voters.iter().filter(|voter| **voter != id);
+        let is_there =
+            |voter: &&NodeId| **voter == self.inner.node_id || self.inner.survey.hears(**voter);
+        stay().filter(is_there).count() * 2 > stay().count()
+    }
+
+    /// Whether the voters that stay when `node` leaves could decide now. One that has no vote can always
+    /// leave.
+    pub fn could_go_on_without(&self, node: NodeId) -> bool {
+        let metrics = self.inner.raft.metrics().borrow_watched().clone();
+        let voters: BTreeSet<NodeId> = metrics.membership_config.membership().voter_ids().collect();
+        !voters.contains(&node) || self.can_spare(&voters, node)
     }
 
     /// How things are, where this node leads.

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -97,10 +97,13 @@ pub(crate) struct Network {
     peers: Arc<Mutex<BTreeMap<(NodeId, Lane), Known>>>,
     /// Where the members are reached, by the latest membership.
     addresses: Arc<Mutex<BTreeMap<NodeId, String>>>,
-    /// Whether a member has told this node that it was removed.
+    /// Whether this node knows that it was removed.
     removed: Arc<AtomicBool>,
     /// Where that is written down, so that it also holds after a restart.
     marker: Arc<Path>,
+    /// The latest epoch that this node has heard of. A later one than its own: the cluster went on
+    /// without it, and it may not even help others any more.
+    latest_epoch: Arc<AtomicU64>,
     /// This node's epoch.
     epoch: u64,
     /// What is told to followers; known as soon as the replica runs.
@@ -151,6 +154,7 @@ impl Network {
             addresses: Arc::default(),
             removed: Arc::default(),
             marker: storage::removed_marker(&options.data_dir).into(),
+            latest_epoch: Arc::new(AtomicU64::new(epoch)),
             epoch,
             quorum: Arc::default(),
         }
@@ -179,14 +183,36 @@ impl Network {
         self.epoch
     }
 
-    /// Whether a member has told this node that it was removed.
+    /// Whether this node knows that it was removed.
     pub(crate) fn is_removed(&self) -> bool {
         self.removed.load(Ordering::Relaxed)
+    }
+
+    /// Whether the cluster went on in a later epoch, without this node.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.latest_epoch.load(Ordering::Relaxed) > self.epoch
+    }
+
+    /// Notes, for ever, if the cluster went on in a later epoch.
+    pub(crate) fn note_epoch(&self, theirs: u64) {
+        if theirs > self.epoch {
+            self.latest_epoch.fetch_max(theirs, Ordering::Relaxed);
+            self.note_removed();
+        }
+    }
+
+    /// What a caller is told that does not belong: that, and in which epoch the cluster is.
+    pub(crate) fn refusal(&self) -> Status {
+        let mut status = Status::permission_denied(REMOVED);
+        let latest = MetadataValue::from(self.latest_epoch.load(Ordering::Relaxed));
+        status.metadata_mut().insert(EPOCH, latest);
+        status
     }
 
     /// Looks whether a refusal says that this node was removed.
     pub(crate) fn note(&self, status: &Status) {
         if status.code() == Code::PermissionDenied && status.message() == REMOVED {
+            self.note_epoch(epoch_of(status.metadata()).unwrap_or(0));
             self.note_removed();
         }
     }

@@ -1,7 +1,9 @@
 //! What this node does for its peers.
 //!
 //! Every call names its caller, whom the transport has checked. A node that was removed is told so,
-//! and gets nothing else.
+//! and gets nothing else, as soon as it is out of the membership: until then its vote may be needed to
+//! take it out. A node that has heard of a later epoch than its own serves nobody any more: two that were
+//! left behind must not go on deciding for one another.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,26 +35,38 @@ pub(crate) const REMOVED: &str = "this node was removed from the cluster";
 impl PeerService {
     /// The member that calls.
     fn member<T>(&self, request: &Request<T>) -> Result<NodeId, Status> {
-        if self.0.inner.stopping.load(Ordering::Relaxed) {
+        let Some(&Caller::Node(node)) = request.extensions().get::<Caller>() else {
+            return Err(Status::permission_denied("for members only"));
+        };
+        let theirs = network::epoch_of(request.metadata())
+            .ok_or_else(|| Status::invalid_argument("the epoch is missing"))?;
+        self.admit(node, theirs).map(|()| node)
+    }
+
+    /// Whether `node`, which is in epoch `theirs`, is served.
+    fn admit(&self, node: NodeId, theirs: u64) -> Result<(), Status> {
+        let inner = &self.0.inner;
+        if inner.stopping.load(Ordering::Relaxed) {
             return Err(Status::failed_precondition("this node is stopping"));
         }
-        match request.extensions().get::<Caller>() {
-            Some(&Caller::Node(node)) => {
-                let epoch = self.0.inner.network.epoch();
-                let is_removed = |node| self.0.look(|state| state.nodes().is_removed(node));
-                match network::epoch_of(request.metadata()) {
-                    Some(theirs) if theirs > epoch => {
-                        // The cluster went on without this node.
-                        self.0.inner.network.note_removed();
-                        Err(Status::unavailable(REMOVED))
-                    }
-                    Some(theirs) if theirs == epoch && !is_removed(node) => Ok(node),
-                    Some(_) => Err(Status::permission_denied(REMOVED)),
-                    None => Err(Status::invalid_argument("the epoch is missing")),
-                }
-            }
-            Some(Caller::Token(_)) | None => Err(Status::permission_denied("for members only")),
+        // First: whom this node itself calls removed, and who may have lost its key, announces nothing.
+        if self.has_left(node) {
+            return Err(inner.network.refusal());
         }
+        if theirs > inner.network.epoch() {
+            // It is this node that was removed.
+            inner.network.note_epoch(theirs);
+            return Err(Status::unavailable(REMOVED));
+        }
+        if inner.network.is_fenced() || theirs < inner.network.epoch() {
+            return Err(inner.network.refusal());
+        }
+        Ok(())
+    }
+
+    /// Whether `node` was removed and is out of the membership.
+    fn has_left(&self, node: NodeId) -> bool {
+        self.0.look(|state| state.nodes().is_removed(node)) && !self.0.is_member(node)
     }
 }
 
@@ -78,14 +92,13 @@ impl Peer for PeerService {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let node = self.member(&request)?;
         // A stream gives errors for ever after its first one: it must end there.
-        let inner = self.0.inner.clone();
+        let service = Self(self.0.clone());
+        let epoch = self.0.inner.network.epoch();
         let requests = request.into_inner().scan((), move |(), next| {
-            if inner.stopping.load(Ordering::Relaxed) {
-                return futures::future::ready(None);
-            }
-            let append = next.and_then(|frame| open::<Append>(&frame));
+            let admitted = service.admit(node, epoch);
+            let append = admitted.and(next).and_then(|frame| open::<Append>(&frame));
             match &append {
-                Ok(append) => append.note(node, &inner.contact),
+                Ok(append) => append.note(node, &service.0.inner.contact),
                 Err(error) => tracing::debug!(node, %error, "a stream of entries ended"),
             }
             futures::future::ready(append.ok().map(|append| append.request))

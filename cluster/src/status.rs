@@ -153,6 +153,13 @@ impl Cluster {
         }
     }
 
+    /// Whether `node` votes or follows, by the latest membership that this node knows.
+    pub(crate) fn is_member(&self, node: NodeId) -> bool {
+        let metrics = self.inner.raft.server_metrics();
+        let known = metrics.borrow_watched().membership_config.clone();
+        known.membership().get_node(&node).is_some()
+    }
+
     /// Why this node may do nothing any more: its store failed, or it was removed.
     pub(crate) fn fault(&self) -> Option<&str> {
         let removed = || self.inner.network.is_removed().then_some(REMOVED);

@@ -30,8 +30,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 const FIRST_PERIOD: Duration = Duration::from_millis(100);
 /// How long a member may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How long an answer counts for.
+/// How long an answer counts for, and for how long whoever gave it counts as there: two rounds.
 const FRESH: Duration = Duration::from_secs(5);
+const PRESENT: Duration = Duration::from_millis(2_500);
 /// Checkpoints that are remembered: members reach them at different times.
 const CHECKPOINTS_KEPT: usize = 8;
 /// No clock was compared yet.
@@ -52,6 +53,14 @@ pub(crate) struct Report {
     clock: Timestamp,
     /// Index and digest of the state at the latest checkpoints.
     checkpoints: Vec<(u64, Digest)>,
+}
+
+/// The latest answer of another member.
+struct Heard {
+    at: Instant,
+    /// By how many milliseconds its clock was ahead of this node's.
+    clock_offset_ms: i64,
+    report: Report,
 }
 
 /// What is known of another member.
@@ -75,10 +84,16 @@ pub struct Peer {
 
 /// What the survey has found.
 pub(crate) struct Survey {
-    heard: Mutex<BTreeMap<NodeId, (Instant, i64, Report)>>,
+    heard: Mutex<BTreeMap<NodeId, Heard>>,
     checkpoints: Arc<Checkpoints>,
     /// Milliseconds by which this node's clock is ahead of the voters' median.
     clock_error_ms: AtomicI64,
+    /// How far this node's wall clock was from its steady one, in milliseconds, when it was last found to
+    /// be right. Between two rounds a step of the wall clock shows in that.
+    clock_distance_ms: AtomicI64,
+    /// By how many milliseconds a clock may be wrong.
+    clock_limit_ms: AtomicI64,
+    since: Instant,
     /// Whether this node was found unfit in the latest round.
     is_unfit: AtomicBool,
     /// Whether another process answered for this node.
@@ -125,6 +140,9 @@ impl Survey {
             heard: Mutex::default(),
             checkpoints,
             clock_error_ms: AtomicI64::new(UNKNOWN),
+            clock_distance_ms: AtomicI64::new(UNKNOWN),
+            clock_limit_ms: AtomicI64::new(i64::MAX),
+            since: TypeConfig::now(),
             is_unfit: AtomicBool::new(false),
             has_twin: AtomicBool::new(false),
             equal_at: AtomicU64::new(0),
@@ -136,6 +154,33 @@ impl Survey {
     /// Milliseconds by which this node's clock is ahead of the voters' median, once that is known.
     pub(crate) fn clock_error_ms(&self) -> Option<i64> {
         Some(self.clock_error_ms.load(Ordering::Relaxed)).filter(|&error| error != UNKNOWN)
+    }
+
+    /// By how many milliseconds a clock may be wrong.
+    pub(crate) fn clock_limit_ms(&self) -> i64 {
+        self.clock_limit_ms.load(Ordering::Relaxed)
+    }
+
+    /// Milliseconds by which the wall clock, which shows `now`, has stepped since it was last found to be
+    /// right, if that is too much.
+    pub(crate) fn clock_step_ms(&self, now: Timestamp) -> Option<i64> {
+        let was = self.clock_distance_ms.load(Ordering::Relaxed);
+        let step = self.clock_distance(now).saturating_sub(was);
+        (was != UNKNOWN && step.saturating_abs() > self.clock_limit_ms()).then_some(step)
+    }
+
+    /// How far the wall clock, which shows `now`, is from the steady one.
+    fn clock_distance(&self, now: Timestamp) -> i64 {
+        let elapsed = i64::try_from(self.since.elapsed().as_millis()).unwrap_or(i64::MAX);
+        in_ms(now).saturating_sub(elapsed)
+    }
+
+    /// Notes that the wall clock was right at `distance`, if the latest round has found that.
+    fn note_clock(&self, distance: i64, limit_ms: i64) {
+        self.clock_limit_ms.store(limit_ms, Ordering::Relaxed);
+        if self.clock_error_ms().is_some_and(|error| error.saturating_abs() <= limit_ms) {
+            self.clock_distance_ms.store(distance, Ordering::Relaxed);
+        }
     }
 
     /// Index of the latest checkpoint at which all voters that answer hold the same state.
@@ -156,28 +201,33 @@ impl Survey {
     /// What is known of the other members, by id.
     pub(crate) fn peers(&self) -> Vec<Peer> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let peer =
-            |(&id, (at, clock_offset_ms, report)): (&NodeId, &(Instant, i64, Report))| Peer {
-                id,
-                version: report.version.clone(),
-                role: report.role,
-                term: report.term,
-                applied: report.applied,
-                clock_offset_ms: *clock_offset_ms,
-                silence: at.elapsed(),
-            };
+        let peer = |(&id, Heard { at, clock_offset_ms, report }): (&NodeId, &Heard)| Peer {
+            id,
+            version: report.version.clone(),
+            role: report.role,
+            term: report.term,
+            applied: report.applied,
+            clock_offset_ms: *clock_offset_ms,
+            silence: at.elapsed(),
+        };
         heard.iter().map(peer).collect()
     }
 
     /// Whether `id` was heard of lately and would lead.
     pub(crate) fn stands(&self, id: NodeId) -> bool {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.get(&id).is_some_and(|(at, _, report)| report.stands && at.elapsed() < FRESH)
+        heard.get(&id).is_some_and(|heard| heard.report.stands && heard.at.elapsed() < FRESH)
     }
 
-    fn note(&self, id: NodeId, offset_ms: i64, report: Report) {
+    /// Whether `id` was heard of lately.
+    pub(crate) fn hears(&self, id: NodeId) -> bool {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.get(&id).is_some_and(|heard| heard.at.elapsed() < PRESENT)
+    }
+
+    fn note(&self, id: NodeId, clock_offset_ms: i64, report: Report) {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.insert(id, (TypeConfig::now(), offset_ms, report));
+        heard.insert(id, Heard { at: TypeConfig::now(), clock_offset_ms, report });
     }
 
     /// Draws the conclusions from what was heard lately of `others`, the voters beside this node, if
@@ -187,18 +237,18 @@ impl Survey {
         let fresh: Vec<_> = others
             .iter()
             .filter_map(|id| heard.get(id).map(|heard| (*id, heard)))
-            .filter(|(_, (at, ..))| at.elapsed() < FRESH)
+            .filter(|(_, heard)| heard.at.elapsed() < FRESH)
             .collect();
         let voters = others.len() + usize::from(votes);
         if (fresh.len() + usize::from(votes)) * 2 <= voters {
             return false;
         }
         let own = votes.then_some(0);
-        let offsets = fresh.iter().map(|(_, (_, offset, _))| *offset).chain(own).collect();
+        let offsets = fresh.iter().map(|(_, heard)| heard.clock_offset_ms).chain(own).collect();
         self.clock_error_ms.store(-median(offsets), Ordering::Relaxed);
         for (index, digest) in self.checkpoints.latest() {
-            let told = |(id, (.., report)): &(NodeId, &(Instant, i64, Report))| {
-                let told = report.checkpoints.iter().find(|(at, _)| *at == index)?;
+            let told = |(id, heard): &(NodeId, &Heard)| {
+                let told = heard.report.checkpoints.iter().find(|(at, _)| *at == index)?;
                 Some((*id, told.1))
             };
             let told: Vec<_> = fresh.iter().filter_map(told).collect();
@@ -228,6 +278,10 @@ impl Survey {
     }
 }
 
+fn in_ms(time: Timestamp) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX)
+}
+
 /// The middle one, or the mean of the two in the middle.
 fn median(mut values: Vec<i64>) -> i64 {
     values.sort_unstable();
@@ -248,13 +302,18 @@ pub(crate) async fn keep(cluster: Cluster) {
             return;
         }
         let membership = metrics.membership_config.membership();
+        let survey = &cluster.inner.survey;
+        // Before anybody is asked: a step in the middle of the round must not go unnoticed.
+        let distance = survey.clock_distance((cluster.inner.clock)());
         ask_all(&cluster, membership).await;
         let me = cluster.inner.node_id;
         let (mine, other_voters): (Vec<_>, Vec<_>) =
             membership.voter_ids().partition(|&id| id == me);
         // Only after all were asked: one of them may know that this node was removed.
-        if cluster.inner.survey.conclude(&other_voters, !mine.is_empty()) {
+        if survey.conclude(&other_voters, !mine.is_empty()) {
             is_known = true;
+            let limit = cluster.look(|state| state.settings().clock_error_seconds_max());
+            survey.note_clock(distance, i64::try_from(limit * 1000).unwrap_or(i64::MAX));
             cluster.note_fitness();
         }
         TypeConfig::sleep(if is_known { PERIOD } else { FIRST_PERIOD }).await;
@@ -293,9 +352,8 @@ async fn ask(cluster: &Cluster, id: NodeId, address: String) {
         }
         return;
     }
-    let ms = |time: Timestamp| i64::try_from(time.0).unwrap_or(i64::MAX);
     // As if it had looked at its clock half way.
-    let offset = ms(report.clock).saturating_sub(i64::midpoint(ms(asked), ms(answered)));
+    let offset = in_ms(report.clock).saturating_sub(i64::midpoint(in_ms(asked), in_ms(answered)));
     cluster.inner.survey.note(id, offset, report);
 }
 
@@ -329,13 +387,25 @@ impl Cluster {
         if survey.has_twin.load(Ordering::Relaxed) {
             return Some("another process runs as this node; stop one of them".to_owned());
         }
-        let limit = self.look(|state| state.settings().clock_error_seconds_max());
         let error_ms = survey.clock_error_ms()?;
-        (error_ms.unsigned_abs() > limit * 1000).then(|| {
+        if error_ms.saturating_abs() > survey.clock_limit_ms() {
             let seconds = error_ms.unsigned_abs().div_ceil(1000);
             let direction = if error_ms > 0 { "ahead of" } else { "behind" };
-            format!("its clock is {seconds} s {direction} the other nodes'; set it right")
-        })
+            return Some(format!(
+                "its clock is {seconds} s {direction} the other nodes'; set it right"
+            ));
+        }
+        self.clock_step()
+    }
+
+    /// Says so if the wall clock has stepped since it was last compared with the others'.
+    pub(crate) fn clock_step(&self) -> Option<String> {
+        let step_ms = self.inner.survey.clock_step_ms((self.inner.clock)())?;
+        let seconds = step_ms.unsigned_abs().div_ceil(1000);
+        let direction = if step_ms > 0 { "forwards" } else { "back" };
+        Some(format!(
+            "its clock was just put {seconds} s {direction}; it is compared with the others'"
+        ))
     }
 
     /// Why this node must not examine requests, if so. Costs next to nothing where it may.
@@ -343,7 +413,7 @@ impl Cluster {
         if self.inner.survey.is_unfit.load(Ordering::Relaxed) {
             return self.unfit();
         }
-        self.lagging()
+        self.clock_step().or_else(|| self.lagging())
     }
 
     /// Why this node must not examine anything yet: its state is too old.
@@ -357,7 +427,9 @@ impl Cluster {
         let is_drained = self.inner.drained.load(Ordering::Relaxed);
         let is_unfit = self.unfit().is_some();
         self.inner.survey.is_unfit.store(is_unfit, Ordering::Relaxed);
-        self.inner.raft.runtime_config().elect(!is_drained && !is_unfit);
+        // Nobody leads whose clock is not known to be right.
+        let is_known = self.inner.survey.clock_error_ms().is_some();
+        self.inner.raft.runtime_config().elect(!is_drained && !is_unfit && is_known);
     }
 }
 
@@ -410,6 +482,26 @@ mod tests {
         assert_eq!(found(&[(2, 0, 7), (3, 0, 7)], &[2, 3]), (Some(9), Some(9)));
         assert_eq!(found(&[(2, 0, 7), (3, 0, 8)], &[2, 3]), (Some(9), None), "nobody knows who");
         assert_eq!(found(&[(2, 0, 7)], &[2]), (Some(9), None), "one against one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_steps_is_noticed_before_it_is_compared() {
+        let survey = survey(&[(2, 0, 1), (3, 0, 1)]);
+        let start = 1_800_000_000_000;
+        assert_eq!(survey.clock_step_ms(Timestamp(start)), None, "nothing is known yet");
+        let right = survey.clock_distance(Timestamp(start));
+        assert!(survey.conclude(&[2, 3], true));
+        survey.note_clock(right, 10_000);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let step = |ms: u64| survey.clock_step_ms(Timestamp(ms));
+        assert_eq!(step(start + 60_000), None, "it has gone on as it should");
+        assert_eq!((step(start + 70_000), step(start + 50_000)), (None, None));
+        assert_eq!(step(start + 360_000), Some(300_000));
+        assert_eq!(step(start - 240_000), Some(-300_000));
+        // What the others do not agree with is not taken for right.
+        survey.clock_error_ms.store(300_000, Ordering::Relaxed);
+        survey.note_clock(survey.clock_distance(Timestamp(start + 360_000)), 10_000);
+        assert_eq!(step(start + 360_000), Some(300_000));
     }
 
     #[tokio::test]

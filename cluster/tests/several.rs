@@ -8,12 +8,15 @@
 )]
 
 mod common;
+#[path = "common/members.rs"]
+mod members;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use common::add_user;
+use members::{CLUSTER, admission, founding, token};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
@@ -22,14 +25,10 @@ use tokio_util::sync::CancellationToken;
 use watchword_cluster::{
     Cluster, Credentials, Options, ProposeError, Role, Status, TransferError, Transport, node_name,
 };
-use watchword_core::command::{Admit, Found};
-use watchword_core::id::{ClusterId, TokenId};
-use watchword_core::node::Authority;
-use watchword_core::sealed::Sealed;
+use watchword_core::id::ClusterId;
 use watchword_core::time::Timestamp;
 use watchword_core::{Applied, Command};
 
-const CLUSTER: ClusterId = ClusterId([9; 16]);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What certifies the nodes of a test.
@@ -69,6 +68,8 @@ impl Pki {
 struct Site {
     cluster: Cluster,
     address: String,
+    /// By how much its clock was put forwards.
+    clock_step_ms: Arc<AtomicU64>,
     stop: CancellationToken,
     served: tokio::task::JoinHandle<()>,
     dir: TempDir,
@@ -83,7 +84,13 @@ impl Site {
 
     async fn start_in(dir: TempDir, pki: &Pki, node: u64, listener: TcpListener) -> Self {
         let address = listener.local_addr().expect("an address").to_string();
-        let mut options = Options::new(dir.path(), node, Arc::new(|| Timestamp(1_800_000_000_000)));
+        let (step, started) = (Arc::new(AtomicU64::new(0)), Instant::now());
+        let stepped = step.clone();
+        let clock = move || {
+            let elapsed = started.elapsed().as_millis() as u64;
+            Timestamp(1_800_000_000_000 + elapsed + stepped.load(Ordering::Relaxed))
+        };
+        let mut options = Options::new(dir.path(), node, Arc::new(clock));
         options.transport = Some(pki.transport(node));
         options.settle = Duration::from_millis(200);
         options.checkpoint = Duration::from_millis(500);
@@ -102,7 +109,7 @@ impl Site {
             let routes = tonic::service::Routes::default();
             served.serve_peers(listener, routes, stopped.cancelled_owned()).await.expect("served");
         });
-        Self { cluster, address, stop, served, dir }
+        Self { cluster, address, clock_step_ms: step, stop, served, dir }
     }
 
     /// Stops it; its data stays.
@@ -141,23 +148,8 @@ impl Site {
 /// Founds a cluster and lets `count - 1` more nodes join.
 async fn found(pki: &Pki, count: u64) -> Vec<Site> {
     let first = Site::start(pki, 1).await;
-    let founding = Command::Found(Box::new(Found {
-        authority: Authority {
-            cluster: CLUSTER,
-            certificate: [1].into(),
-            key: Sealed::new(b"sealed"),
-        },
-        address: first.address.as_str().into(),
-        public_key: [1].into(),
-    }));
-    assert_eq!(first.cluster.propose(founding).await, Ok(Applied::Done));
-    let token = Command::CreateToken {
-        token: TokenId([1; 16]),
-        public_key: [100].into(),
-        for_ms: 60_000,
-        uses: 8,
-    };
-    assert_eq!(first.cluster.propose(token).await, Ok(Applied::Done));
+    assert_eq!(first.cluster.propose(founding(&first.address)).await, Ok(Applied::Done));
+    assert_eq!(first.cluster.propose(token()).await, Ok(Applied::Done));
     let mut sites = vec![first];
     for node in 2..=count {
         let site = Site::start(pki, node).await;
@@ -176,13 +168,7 @@ async fn found(pki: &Pki, count: u64) -> Vec<Site> {
 }
 
 async fn admit(cluster: &Cluster, node: u64, address: &str) -> Applied {
-    let admit = Command::AdmitNode(Box::new(Admit {
-        token: TokenId([1; 16]),
-        address: address.into(),
-        public_key: [u8::try_from(node).expect("small")].into(),
-        votes: true,
-    }));
-    cluster.propose(admit).await.expect("applied")
+    cluster.propose(admission(node, address)).await.expect("applied")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -313,6 +299,78 @@ async fn leadership_is_handed_over_and_a_removed_leader_leaves() {
     let other = &sites[first];
     other.until("it has left", |cluster| cluster.status().voters.len() == 2).await;
     assert_eq!(other.propose_in_time(add_user(2)).await, Ok(Applied::Done));
+}
+
+/// The leader's clock would judge every passcode of the cluster: nothing may be stamped with a wrong one,
+/// also before anybody has compared it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_clock_steps_stamps_nothing_and_hands_over() {
+    let sites = found(&Pki::new(), 3).await;
+    for site in &sites {
+        site.until("its clock is known", |cluster| cluster.status().clock_error_ms.is_some()).await;
+    }
+    let leader = sites.iter().position(|site| site.cluster.status().role == Role::Leader);
+    let leader = leader.expect("a leader");
+    let before = sites[leader].cluster.state().time();
+    sites[leader].clock_step_ms.store(300_000, Ordering::Relaxed);
+    let own = sites[leader].cluster.propose(add_user(0)).await;
+    assert!(matches!(own, Err(ProposeError::Unfit { .. })), "{own:?}");
+    let other = &sites[(leader + 1) % 3];
+    assert_eq!(other.propose_in_time(add_user(1)).await, Ok(Applied::Done));
+    assert!(other.cluster.state().time().ms_since(before) < 200_000, "of another's time");
+    let wrong = sites[leader].cluster.status();
+    assert!(wrong.role != Role::Leader && wrong.unfit.is_some(), "{wrong:?}");
+    let reason = wrong.unfit.expect("it knows");
+    assert!(reason.contains("clock"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_taken_out_only_when_those_that_stay_can_decide() {
+    let pki = Pki::new();
+    let mut sites = found(&pki, 3).await;
+    sites.sort_by_key(|site| site.cluster.status().role != Role::Leader);
+    let dead = sites.pop().expect("three");
+    let (address, id) = (dead.address.clone(), dead.cluster.status().node_id);
+    let dir = dead.stop().await;
+    let other = sites[1].cluster.status().node_id;
+    sites[0].until("it misses it", |cluster| !cluster.could_go_on_without(other)).await;
+    // The administrator meant the dead one.
+    assert_eq!(
+        sites[0].propose_in_time(Command::RemoveNode { node: other }).await,
+        Ok(Applied::Done)
+    );
+    for user in 0..5 {
+        assert_eq!(sites[0].propose_in_time(add_user(user)).await, Ok(Applied::Done), "it goes on");
+    }
+    assert_eq!(sites[0].cluster.status().voters.len(), 3, "its vote is needed");
+    let listener = TcpListener::bind(&address).await.expect("its port again");
+    let back = Site::start_in(dir, &pki, id, listener).await;
+    sites[0].until("it leaves", |cluster| cluster.status().voters.len() == 2).await;
+    assert_eq!(back.propose_in_time(add_user(9)).await, Ok(Applied::Done));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_node_alone_still_takes_others_in_and_hands_over_to_them() {
+    let pki = Pki::new();
+    let sites = found(&pki, 1).await;
+    assert_eq!(sites[0].cluster.drain(true).await, Ok(()));
+    let second = Site::start(&pki, 2).await;
+    assert_eq!(admit(&sites[0].cluster, 2, &second.address).await, Applied::Admitted(2));
+    second.until("it leads", |cluster| cluster.status().role == Role::Leader).await;
+    assert_eq!(second.propose_in_time(add_user(1)).await, Ok(Applied::Done));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_goes_to_nobody_who_would_not_lead() {
+    let sites = found(&Pki::new(), 3).await;
+    let leader = sites.iter().position(|site| site.cluster.status().role == Role::Leader);
+    let leader = leader.expect("a leader");
+    let drained = &sites[(leader + 1) % 3].cluster;
+    assert_eq!(drained.drain(true).await, Ok(()));
+    let id = drained.status().node_id;
+    let handed = sites[leader].cluster.transfer(Some(id)).await;
+    assert_eq!(handed, Err(TransferError::NotReady(id)));
+    assert_eq!(sites[leader].cluster.status().role, Role::Leader);
 }
 
 #[tokio::test(flavor = "multi_thread")]

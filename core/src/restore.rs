@@ -18,20 +18,26 @@ impl State {
     /// The state with which a new cluster begins at `now` that goes on from this one.
     ///
     /// A TOTP passcode is accepted when its time step is later than any that could have been accepted
-    /// before `now`, however far the device's clock had drifted. A HOTP device goes on behind the
+    /// before `now`, or before the state was saved if `now` is earlier, however far the device's clock
+    /// had drifted. A HOTP device goes on behind the
     /// whole look-ahead window: what could be accepted when the state was saved no longer is.
     #[must_use]
     pub fn restored(mut self, now: Timestamp, found: &Found) -> Self {
         self.time = self.time.max(now);
         let settings = &self.settings;
         // `apply` grants one step more than the window.
-        let ahead = settings.totp_drift_steps_max() + settings.totp_window_steps() + 1;
+        let window = settings.totp_window_steps() + 1;
+        let drift_max = settings.totp_drift_steps_max();
+        let time = self.time;
         let skipped = settings.hotp_look_ahead();
         let devices: Vec<_> = self.devices.iter().map(|(&id, _)| id).collect();
         for id in devices {
             match self.device_mut(id).map(|device| &mut device.oath) {
                 Some(Oath::Totp(token)) => {
-                    let latest = totp::step(now, token.period_seconds).saturating_add(ahead);
+                    // A device that was resynchronised may have drifted further than others.
+                    let drift = u64::try_from(token.drift).unwrap_or(0).max(drift_max);
+                    let latest = totp::step(time, token.period_seconds);
+                    let latest = latest.saturating_add(drift).saturating_add(window);
                     token.last_step = token.last_step.max(Some(latest));
                 }
                 Some(Oath::Hotp(token)) => {

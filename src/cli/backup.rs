@@ -14,7 +14,7 @@ use crate::admin::{BackupSpec, rfc3339};
 use crate::backup::{self, Backup};
 use crate::config::Config;
 use crate::keys::{read_private, replace_private};
-use crate::{logging, node};
+use crate::{clock, logging, node};
 
 #[derive(Args)]
 #[command(after_help = "Example:\n  watchword backup /var/backups/watchword-monday \
@@ -98,6 +98,15 @@ pub(super) fn restore(args: &RestoreArgs) -> Done {
     let config = Config::read(&args.node.config)?;
     logging::start(&config.log)?;
     let opened = open(&args.file, &args.passphrase)?;
+    let (now, saved) = (clock::now(), opened.state.time());
+    if now < saved {
+        // Passcodes that were used after that time could be used again.
+        return Err(Failure::new(format!(
+            "this machine's clock shows {}, but what the backup holds happened up to {}: set the clock right",
+            rfc3339(now),
+            rfc3339(saved)
+        )));
+    }
     let described = describe(&opened);
     let restored = node_runtime()?.block_on(node::restore(&config, opened))?;
     let file = args.node.config.display();

@@ -25,7 +25,7 @@ fn node() -> Node {
 }
 
 /// Takes a backup of `node`; gives its path.
-fn backup(node: &Node) -> String {
+pub(crate) fn backup(node: &Node) -> String {
     let passphrase = node.directory().write_file("backup.passphrase", PASSPHRASE);
     let file = node.directory().path("backup");
     let (file, passphrase) = (file.to_str().expect("UTF-8"), passphrase.to_str().expect("UTF-8"));
@@ -34,7 +34,7 @@ fn backup(node: &Node) -> String {
     file.to_owned()
 }
 
-fn passphrase(directory: &Directory) -> String {
+pub(crate) fn passphrase(directory: &Directory) -> String {
     let file = directory.write_file("backup.passphrase", PASSPHRASE);
     file.to_str().expect("UTF-8").to_owned()
 }

@@ -4,7 +4,8 @@ use std::process::Command;
 
 use watchword::radius::packet::Code;
 
-use crate::harness::{Directory, Nas, Node, Question, code_of, get, oathtool};
+use crate::backup::{backup, passphrase};
+use crate::harness::{Directory, Nas, Node, Question, code_of, get, oathtool, run};
 use crate::radius_login::{KEY, node_for_passcodes};
 
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
@@ -93,6 +94,19 @@ fn a_node_whose_clock_is_off_by_minutes_decides_nothing_and_says_why() {
         let offset_ms = members[0]["clock_offset_ms"].as_i64().expect("it is known");
         assert!((290_000..310_000).contains(&offset_ms.abs()), "{members}");
     }
+}
+
+#[test]
+fn a_machine_whose_clock_is_behind_the_backup_restores_nothing() {
+    let node = node_for_passcodes();
+    let file = backup(&node);
+    let directory = Directory::for_peers();
+    let passphrase = passphrase(&directory);
+    let mut restore = directory.command(&["restore", &file, "--passphrase-file", &passphrase]);
+    let refused = run(set_clock(&mut restore, "-1h"), "").refused();
+    assert!(refused.contains("set the clock right"), "{refused}");
+    assert!(!directory.path("data/raft").exists(), "nothing is half made");
+    run(set_clock(&mut restore, "+0"), "").done();
 }
 
 #[test]

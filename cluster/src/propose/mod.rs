@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use watchword_core::codec::EncodeError;
 use watchword_core::limits::ENTRY_BYTES_MAX;
+use watchword_core::time::Timestamp;
 use watchword_core::{Applied, Command, Entry};
 
 use route::BATCH_MAX;
@@ -69,6 +70,12 @@ pub enum ProposeError {
     /// Nothing was proposed: the command cannot be encoded.
     #[error("the command cannot be encoded: {reason}")]
     Malformed {
+        /// Why.
+        reason: String,
+    },
+    /// Nothing was proposed: this node must not put its time on anything now.
+    #[error("this node must decide nothing now: {reason}")]
+    Unfit {
         /// Why.
         reason: String,
     },
@@ -211,11 +218,15 @@ impl Cluster {
     ) -> Vec<Result<Proposed, ProposeError>> {
         let count = entries.len();
         let refuse_all = |error: ProposeError| vec![Err(error); count];
-        if let Err(error) = self.check_running() {
-            return refuse_all(error);
+        let time = (self.inner.clock)();
+        // The senders keep what was not proposed until another leads.
+        if self.check_running().is_err()
+            || self.unfit().is_some()
+            || !entries.iter().all(|logged| self.agrees(logged.entry().time, time))
+        {
+            return refuse_all(ProposeError::NoLeader);
         }
         // The sender's clock decides nothing.
-        let time = (self.inner.clock)();
         let stamped = entries.into_iter().map(|logged| checked(logged.restamped(time)));
         let stamped: Vec<_> = match stamped.collect() {
             Ok(stamped) => stamped,
@@ -238,11 +249,19 @@ impl Cluster {
         checked(Logged::new(Entry { time: (self.inner.clock)(), command }))
     }
 
+    /// Whether a sender's time is no further from this node's than clocks may be apart; it may have had
+    /// to wait. If not, one of the two is wrong, and the survey finds out which.
+    fn agrees(&self, sent: Timestamp, now: Timestamp) -> bool {
+        let limit = u64::try_from(self.inner.survey.clock_limit_ms()).unwrap_or(u64::MAX);
+        let waited = LEADER_PATIENCE.as_millis() as u64;
+        sent.ms_since(now) <= limit && now.ms_since(sent) <= limit.saturating_add(waited)
+    }
+
     fn check_running(&self) -> Result<(), ProposeError> {
-        match self.fault() {
-            Some(fault) => Err(ProposeError::Stopped { reason: fault.to_owned() }),
-            None => Ok(()),
+        if let Some(fault) = self.fault() {
+            return Err(ProposeError::Stopped { reason: fault.to_owned() });
         }
+        self.clock_step().map_or(Ok(()), |reason| Err(ProposeError::Unfit { reason }))
     }
 
     /// Why openraft has stopped.

@@ -6,6 +6,8 @@ mod common;
 mod crash;
 mod damage;
 mod fault;
+#[path = "../../tests/common/members.rs"]
+mod members;
 mod membership;
 mod peer;
 mod snapshot;

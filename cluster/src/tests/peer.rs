@@ -1,13 +1,18 @@
 //! Calls that no member of ours would make.
 
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
 use tonic::metadata::MetadataValue;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
+use watchword_core::Applied;
 use watchword_core::id::TokenId;
 use watchword_proto::Frame;
 use watchword_proto::peer_server::Peer;
 
+use super::members::{admission, founding, token};
 use super::*;
-use crate::network::{MESSAGE_BYTES_MAX, frame};
+use crate::network::{self, MESSAGE_BYTES_MAX, frame};
 use crate::service::PeerService;
 use crate::transport::Caller;
 
@@ -76,9 +81,61 @@ async fn whoever_is_no_member_of_this_epoch_gets_nothing() {
     assert_eq!(asked(Caller::Node(2), Some(1)).await, Err(Code::Unavailable));
     assert!(cluster.propose(add_user(2)).await.is_err());
     assert!(cluster.status().fault.is_some_and(|fault| fault.contains("removed")));
+    // It votes for nobody and follows nobody either, and tells others of its epoch why.
+    let left_behind = call(frame(&()).expect("encodes").data.to_vec(), Caller::Node(3), Some(0));
+    let refused = service.read_index(left_behind).await.expect_err("it serves nobody");
+    assert_eq!(
+        (refused.code(), network::epoch_of(refused.metadata())),
+        (Code::PermissionDenied, Some(1))
+    );
+    let mut running = cluster.inner.raft.metrics();
+    let ended = tokio::time::timeout(Duration::from_secs(10), async {
+        while running.borrow_watched().running_state.is_ok() && running.changed().await.is_ok() {}
+    });
+    ended.await.expect("the replication ends");
     cluster.shutdown().await.expect("closed");
     let opened = Cluster::open(options(dir.path())).await;
     assert!(matches!(opened, Err(OpenError::Removed)), "it remembers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_told_of_a_later_epoch_knows_that_it_was_left_behind() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cluster = Cluster::create(options(dir.path()), "a:1".into()).await.expect("created");
+    let network = &cluster.inner.network;
+    let mut refusal = Status::permission_denied("no");
+    refusal.metadata_mut().insert("watchword-epoch", MetadataValue::from(1_u64));
+    network.note(&refusal);
+    assert!(!network.is_removed(), "another refusal says nothing");
+    let mut refusal = network.refusal();
+    refusal.metadata_mut().insert("watchword-epoch", MetadataValue::from(1_u64));
+    network.note(&refusal);
+    assert!(network.is_removed() && network.is_fenced());
+    cluster.shutdown().await.expect("closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_removed_can_announce_no_later_epoch() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cluster = Cluster::create(options(dir.path()), "a:1".into()).await.expect("created");
+    cluster.propose(founding("a:1")).await.expect("founded");
+    cluster.propose(token()).await.expect("a token");
+    assert_eq!(cluster.propose(admission(2, "a:2")).await, Ok(Applied::Admitted(2)));
+    assert_eq!(cluster.propose(Command::RemoveNode { node: 2 }).await, Ok(Applied::Done));
+    let service = PeerService(cluster.clone());
+    let mut membership = cluster.inner.raft.metrics();
+    let left = tokio::time::timeout(Duration::from_secs(10), async {
+        while cluster.is_member(2) {
+            membership.changed().await.expect("it runs");
+        }
+    });
+    left.await.expect("it leaves the membership");
+    let request = call(frame(&()).expect("encodes").data.to_vec(), Caller::Node(2), Some(u64::MAX));
+    let refused = service.read_index(request).await.expect_err("it was removed");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(cluster.status().fault, None);
+    cluster.propose(add_user(1)).await.expect("it goes on");
+    cluster.shutdown().await.expect("closed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

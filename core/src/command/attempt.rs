@@ -297,7 +297,9 @@ fn consume(state: &mut State, at: Moment, device: DeviceId, moving_factor: u64) 
         Oath::Hotp(hotp) => hotp.next_counter = moving_factor.saturating_add(1),
         Oath::Totp(totp) => {
             let current = totp::step(at.stamped, totp.period_seconds);
-            totp.drift = drift(moving_factor, current).clamp(-drift_max, drift_max);
+            // One that was resynchronised from further away is followed there, and back.
+            let (behind, ahead) = (totp.drift.min(-drift_max), totp.drift.max(drift_max));
+            totp.drift = drift(moving_factor, current).clamp(behind, ahead);
             totp.last_step = Some(moving_factor);
         }
     }

@@ -7,7 +7,8 @@ use watchword_core::command::{Finding, FirstProof, Proof, UserChange};
 use watchword_core::device::Oath;
 use watchword_core::sealed::Sealed;
 use watchword_core::settings::Value;
-use watchword_core::{Applied, Command, Refusal};
+use watchword_core::time::Timestamp;
+use watchword_core::{Applied, Command, Refusal, State};
 
 const BY_HOTP: Verdict =
     Verdict::Accepted(Acceptance::Passcode(watchword_core::id::DeviceId([1; 16])));
@@ -73,6 +74,23 @@ fn drift_is_followed_up_to_its_limit() {
     let device = replica.state.device(device_id(2)).expect("device");
     let Oath::Totp(totp) = &device.oath else { panic!("a TOTP device") };
     assert_eq!(totp.drift, 10);
+}
+
+#[test]
+fn a_token_that_was_resynchronised_from_far_away_is_followed_there_and_back() {
+    let mut replica = Replica::with_alice();
+    let first = replica.step() + 119;
+    let resync = Command::ResyncDevice { device: device_id(2), first };
+    assert_eq!(replica.apply(resync), Applied::Done);
+    let mut log_in = |request, ahead| {
+        replica.now += 300_000;
+        let step = replica.step() + ahead;
+        replica.verdict(conclude(request, passcode(2, step)))
+    };
+    for (request, ahead) in [(1, 120), (2, 120), (3, 119), (4, 118), (5, 119)] {
+        assert_eq!(log_in(request, ahead), BY_TOTP, "login {request}");
+    }
+    assert_eq!(log_in(6, 122), refused(Reason::PasscodeOutsideWindow), "no further than it was");
 }
 
 #[test]
@@ -387,4 +405,25 @@ fn what_was_put_right_meanwhile_is_examined_again() {
     assert_eq!(replica.apply(Command::Conclude(unknown.clone())), Applied::Stale);
     unknown.username = "nobody".into();
     assert_eq!(replica.verdict(unknown), refused(Reason::UserUnknown));
+}
+
+/// A device that runs `ahead` steps ahead is resynchronised, saved, used at the edge of what it may, and
+/// restored.
+#[test]
+fn no_time_step_of_before_a_restore_is_accepted_after_it() {
+    for ahead in [0, 120] {
+        let mut replica = Replica::with_alice();
+        let first = replica.step() + ahead;
+        let resync = Command::ResyncDevice { device: device_id(2), first };
+        assert_eq!(replica.apply(resync), Applied::Done);
+        replica.now += 300_000;
+        let state = State::decode(&replica.state.encode().expect("encodes")).expect("decodes");
+        let used = replica.step() + ahead + 1;
+        assert_eq!(replica.verdict(conclude(1, passcode(2, used))), BY_TOTP);
+        let Command::Found(founding) = found() else { panic!("a founding") };
+        let restored = state.restored(Timestamp(replica.now), &founding);
+        let mut restored = Replica { state: restored, log: replica.log, now: replica.now };
+        let again = restored.verdict(conclude(2, passcode(2, used)));
+        assert_eq!(again, refused(Reason::PasscodeUsed), "{ahead} ahead");
+    }
 }
