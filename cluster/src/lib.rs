@@ -112,6 +112,7 @@ struct Inner {
     patience: Duration,
     transport: Option<Transport>,
     survey: survey::Survey,
+    read_rounds: read::Rounds,
     version: &'static str,
     instance: u64,
     keep_key: KeepKey,

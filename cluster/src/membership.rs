@@ -64,6 +64,9 @@ const PREFERENCE_PAUSE: Duration = Duration::from_secs(10);
 const HEIR_PATIENCE: Duration = Duration::from_secs(3);
 const HEIR_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a node that was removed may take to leave before that is told.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Takes steps for as long as the replica runs.
 pub(crate) async fn keep(cluster: Cluster, pace: Pace) {
     let mut kept_up = BTreeMap::new();
@@ -384,11 +387,25 @@ impl Cluster {
     }
 
     /// Whether the voters that stay when `node` leaves could decide now. One that has no vote can always
-    /// leave.
+    /// leave, and the only voter never can, which the record of nodes sees to.
     pub fn could_go_on_without(&self, node: NodeId) -> bool {
         let metrics = self.inner.raft.metrics().borrow_watched().clone();
         let voters: BTreeSet<NodeId> = metrics.membership_config.membership().voter_ids().collect();
-        !voters.contains(&node) || self.can_spare(&voters, node)
+        !voters.contains(&node) || voters.len() == 1 || self.can_spare(&voters, node)
+    }
+
+    /// Waits until `node`, which was removed, is out of the membership; tells whether it is.
+    pub async fn wait_until_left(&self, node: NodeId) -> bool {
+        let has_left = || {
+            let knows_itself = node == self.inner.node_id && self.inner.network.is_removed();
+            knows_itself || !self.is_member(node)
+        };
+        let left = async {
+            while !has_left() {
+                TypeConfig::sleep(HEIR_PAUSE).await;
+            }
+        };
+        TypeConfig::timeout(LEAVE_PATIENCE, left).await.is_ok()
     }
 
     /// How things are, where this node leads.

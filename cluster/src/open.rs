@@ -26,6 +26,7 @@ use crate::network::{CONNECTION_WINDOW, KEEP_ALIVE, MESSAGE_BYTES_MAX, Network, 
 use crate::options::{self, Options};
 use crate::propose::{Proposer, Route};
 use crate::quorum::Quorum;
+use crate::read::Rounds;
 use crate::runtime::{Membership, NodeId, Raft, RaftEntry, TypeConfig};
 use crate::service::PeerService;
 use crate::snapshot::Shelf;
@@ -227,6 +228,7 @@ impl Cluster {
                 patience,
                 transport: options.transport,
                 survey: Survey::new(checkpoints),
+                read_rounds: Rounds::new(),
                 version: options.version,
                 instance: options.instance,
                 keep_key: options.keep_key,

@@ -5,6 +5,7 @@
 //! quorum that it still leads (ReadIndex), and the read waits until everything that was committed
 //! before it is applied. No clock is relied on.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::ReadPolicy;
@@ -44,6 +45,39 @@ pub enum ReadError {
     },
 }
 
+/// Lets readers that come while the leader is being asked share the next round: however many read at
+/// once, two rounds serve them all. The round under way serves none of them, because what it learns may
+/// be older than they are.
+pub(crate) struct Rounds {
+    begun: AtomicU64,
+    /// The latest round that ended, and what it learned.
+    ended: tokio::sync::Mutex<(u64, Result<u64, ReadError>)>,
+}
+
+impl Rounds {
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        let ended = tokio::sync::Mutex::new((0, Err(ReadError::NoLeader)));
+        Self { begun: AtomicU64::new(0), ended }
+    }
+
+    /// What a round learns that begins after this call.
+    async fn share(
+        &self,
+        ask: impl AsyncFnOnce() -> Result<u64, ReadError>,
+    ) -> Result<u64, ReadError> {
+        let before = self.begun.load(Ordering::SeqCst);
+        let mut ended = self.ended.lock().await;
+        if ended.0 <= before {
+            let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            // Whoever gives up here leaves the round before in place.
+            let learned = ask().await;
+            *ended = (number, learned);
+        }
+        ended.1.clone()
+    }
+}
+
 impl Cluster {
     /// A copy of the state that holds everything that was committed before this call.
     ///
@@ -59,23 +93,29 @@ impl Cluster {
     /// When no leader can prove that it leads, or this node cannot catch up with it.
     pub async fn catch_up(&self) -> Result<(), ReadError> {
         let deadline = TypeConfig::now() + PATIENCE;
-        let index = loop {
-            let index = match self.read_index().await {
-                Err(ReadError::NoLeader) => self.ask_read_index().await,
-                index => index,
-            };
-            match index {
-                // An election is over in a moment.
-                Err(ReadError::NoLeader) if TypeConfig::now() < deadline => {
-                    TypeConfig::sleep(RETRY).await;
-                }
-                index => break index?,
-            }
-        };
+        let index = TypeConfig::timeout_at(deadline, self.leaders_index()).await;
+        let index = index.unwrap_or(Err(ReadError::NoLeader))?;
         let mut changes = self.changes();
-        match TypeConfig::timeout(PATIENCE, changes.wait_for(|applied| *applied >= index)).await {
+        let caught_up = changes.wait_for(|applied| *applied >= index);
+        match TypeConfig::timeout_at(deadline, caught_up).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(ReadError::Lagging),
+        }
+    }
+
+    /// The index that a fresh read must wait for, as soon as there is a leader to tell it.
+    async fn leaders_index(&self) -> Result<u64, ReadError> {
+        let asked = &self.inner.read_rounds;
+        loop {
+            let index = asked.share(async || match self.read_index().await {
+                Err(ReadError::NoLeader) => self.ask_read_index().await,
+                index => index,
+            });
+            match index.await {
+                // An election is over in a moment.
+                Err(ReadError::NoLeader) => TypeConfig::sleep(RETRY).await,
+                index => return index,
+            }
         }
     }
 
@@ -105,7 +145,57 @@ impl Cluster {
         let mut peer = peer.ok_or(ReadError::NoLeader)?;
         let request = network::frame(&()).map_err(|_| ReadError::NoLeader)?;
         let answer = TypeConfig::timeout(PATIENCE, peer.read_index(request)).await;
-        let answer = answer.map_err(|_| ReadError::NoLeader)?.map_err(|_| ReadError::NoLeader)?;
-        network::open(&answer.into_inner()).map_err(|_| ReadError::NoLeader)?
+        let answer = answer.map_err(|_| ReadError::NoLeader)?;
+        let answer = answer.and_then(|answer| network::open(&answer.into_inner()));
+        answer.unwrap_or_else(|status| {
+            self.inner.network.note(&status);
+            tracing::debug!(leader, %status, "the leader gives no index to read at");
+            Err(ReadError::NoLeader)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn readers_share_a_round_that_begins_after_them() {
+        let rounds = Arc::new(Rounds::new());
+        let (go_on, asked) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
+        let read = || {
+            let (rounds, go_on, asked) = (rounds.clone(), go_on.clone(), asked.clone());
+            tokio::spawn(async move {
+                let ask = async || {
+                    let number = asked.fetch_add(1, Ordering::Relaxed) + 1;
+                    go_on.notified().await;
+                    Ok(number)
+                };
+                rounds.share(ask).await
+            })
+        };
+        let first = read();
+        while asked.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let others = [read(), read(), read()];
+        tokio::task::yield_now().await;
+        go_on.notify_one();
+        assert_eq!(first.await.expect("no panic"), Ok(1));
+        // One that gives up in the middle of the round takes nobody along.
+        while asked.load(Ordering::Relaxed) == 1 {
+            tokio::task::yield_now().await;
+        }
+        others[0].abort();
+        go_on.notify_one();
+        let [_, second, third] = others;
+        go_on.notify_one();
+        let (second, third) = (second.await.expect("no panic"), third.await.expect("no panic"));
+        assert!(second.is_ok() && second == third, "{second:?} {third:?}");
+        assert!(asked.load(Ordering::Relaxed) <= 3);
     }
 }

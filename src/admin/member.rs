@@ -117,6 +117,13 @@ pub struct MemberEdit {
     pub priority: Option<u8>,
 }
 
+/// How a removal went.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct RemovalView {
+    /// Whether the node is out of the membership. Until it is, its vote may be needed.
+    pub left: bool,
+}
+
 /// Who leads.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct LeaderView {
@@ -294,12 +301,19 @@ impl Admin {
         Ok(signer.certify(&node_name(cluster, node), public_key, clock::now())?.to_vec())
     }
 
-    /// Removes a node for ever; the leader takes it out of the membership right after.
+    /// Removes a node for ever, and waits a moment until it is out of the membership.
     ///
     /// # Errors
-    /// When it is unknown or the last voter.
-    pub async fn remove_node(&self, node: NodeId) -> Result<(), AdminError> {
-        self.propose(Command::RemoveNode { node }).await
+    /// When it is unknown or the last voter, or those that stay could decide nothing.
+    pub async fn remove_node(&self, node: NodeId) -> Result<RemovalView, AdminError> {
+        if !self.cluster.could_go_on_without(node) {
+            return Err(AdminError::Conflict(format!(
+                "without node {node} too few of the voters answer to decide anything: bring the silent \
+                 ones back, or remove them first"
+            )));
+        }
+        self.propose(Command::RemoveNode { node }).await?;
+        Ok(RemovalView { left: self.cluster.wait_until_left(node).await })
     }
 
     /// Changes where a node is reached, or how much it is preferred as the leader.
@@ -316,7 +330,8 @@ impl Admin {
         self.cluster.state().nodes().get(node).map(|node| node.address.to_string())
     }
 
-    /// Hands leadership to `heir`, or to the voter that is furthest.
+    /// Hands leadership to `heir`, or to the best of the voters that would lead: by priority, then by how far
+    /// they are.
     ///
     /// # Errors
     /// When this node does not lead, or the other does not take over.
@@ -327,7 +342,8 @@ impl Admin {
     /// Takes this node out of service, or back: it is not ready and does not lead.
     ///
     /// # Errors
-    /// When nobody takes leadership over; then it leads on, and is not ready all the same.
+    /// When nobody takes leadership over; then it is not ready all the same, and hands it over as soon as
+    /// another would take it.
     pub async fn drain(&self, drained: bool) -> Result<LeaderView, AdminError> {
         self.cluster.drain(drained).await?;
         Ok(LeaderView { leader: self.cluster.status().leader })

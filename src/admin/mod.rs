@@ -25,7 +25,8 @@ pub use device::{DeviceKind, DeviceSpec, DeviceView, Enrolled, ResyncSpec};
 pub(crate) use device::{parse_key, percent_encoded};
 pub use import::{BATCH_ROWS_MAX, ImportRow, RowError, RowOutcome, read_rows};
 pub use member::{
-    Admitted, JoinSpec, LeaderView, MemberEdit, MemberView, NewToken, TokenSpec, TokenView,
+    Admitted, JoinSpec, LeaderView, MemberEdit, MemberView, NewToken, RemovalView, TokenSpec,
+    TokenView,
 };
 pub use rekey::{RekeySpec, RekeyView};
 pub use setting::{SettingView, SettingsChangeView, SettingsEdit, SettingsView};

@@ -1,5 +1,7 @@
 //! One login from the administrator's desk, step by step.
 
+use std::time::Duration;
+
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use watchword_core::attempt::Asker;
@@ -11,6 +13,9 @@ use super::client::find_client;
 use super::{Admin, AdminError};
 use crate::auth::{Outcome, Request, Trace};
 use crate::random;
+
+/// How long a login is tried.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A login to try. It is a real one: a right passcode is used up, a wrong one counts.
 #[derive(Clone, Serialize, Deserialize)]
@@ -74,6 +79,7 @@ impl Admin {
             credential: Zeroizing::new(login.credential.into_bytes()),
             challenge,
             remote: "console".into(),
+            patience: PATIENCE,
             trace: Some(trace.clone()),
         };
         let outcome = self.authenticator.authenticate(&request).await?;

@@ -64,6 +64,8 @@ enum Examined {
     Decided(Decision),
     /// The passcode must be asked for.
     Ask(ChallengeToken),
+    /// What was examined is no longer so.
+    Old,
     /// There is something to decide.
     Conclude { user: Option<UserId>, challenge: Option<ChallengeRef>, finding: Finding },
 }
@@ -91,6 +93,11 @@ impl Authenticator {
     /// When nothing could be decided. That is not a refusal: the adapter must answer in a way that
     /// makes the client ask another node.
     pub async fn authenticate(&self, request: &Request) -> Result<Outcome, Error> {
+        let decided = tokio::time::timeout(request.patience, self.decide(request)).await;
+        decided.unwrap_or(Err(Error::TooLate))
+    }
+
+    async fn decide(&self, request: &Request) -> Result<Outcome, Error> {
         if let Some(reason) = self.cluster.cannot_examine() {
             return Err(Error::Unfit(reason));
         }
@@ -109,6 +116,10 @@ impl Authenticator {
                         Some(challenge) => return Ok(challenge),
                         None => continue,
                     }
+                }
+                Examined::Old => {
+                    request.note(format_args!("the state was old; examining anew"));
+                    continue;
                 }
                 Examined::Conclude { user, challenge, finding } => {
                     concluding(request, user, challenge, finding)
@@ -203,12 +214,12 @@ impl Authenticator {
             return Ok(failed(Some(subject.id), reason));
         }
         if let Some(token) = &request.challenge {
-            return self.examine_answer(&subject, token);
+            return self.examine_answer(&subject, token).await;
         }
         match request.policy.first_factor {
             FirstFactor::None => {
                 request.note(format_args!("first factor: the client has checked it"));
-                self.examine_passcode(&subject, FirstProof::Client, None, &request.credential)
+                self.examine_passcode(&subject, FirstProof::Client, None, &request.credential).await
             }
             FirstFactor::Local => self.examine_password(&subject).await,
         }
@@ -247,7 +258,7 @@ impl Authenticator {
     }
 
     /// The answer to a challenge: the token vouches for the first factor.
-    fn examine_answer(&self, subject: &Subject<'_>, token: &[u8]) -> Result<Examined, Error> {
+    async fn examine_answer(&self, subject: &Subject<'_>, token: &[u8]) -> Result<Examined, Error> {
         let client = challenged_client(subject.request);
         let token = ChallengeToken::open(&self.keys, client, token)
             .filter(|token| token.user == subject.id && token.cluster == subject.cluster);
@@ -261,7 +272,7 @@ impl Authenticator {
             let finding = Finding::Failed(Reason::ChallengeExpired);
             return Ok(Examined::Conclude { user, challenge: Some(challenge), finding });
         }
-        self.examine_passcode(subject, first, Some(challenge), &subject.request.credential)
+        self.examine_passcode(subject, first, Some(challenge), &subject.request.credential).await
     }
 
     /// Password and passcode share one field; finds out how.
@@ -287,14 +298,14 @@ impl Authenticator {
             ));
             if right {
                 let passcode = reading.passcode.unwrap_or_default();
-                return self.examine_passcode(subject, first, None, &passcode);
+                return self.examine_passcode(subject, first, None, &passcode).await;
             }
         }
-        Ok(failed(Some(subject.id), Reason::PasswordWrong))
+        self.conclude_wrong(subject, None, Reason::PasswordWrong).await
     }
 
     /// The first factor is right; `typed` should be the passcode. Nothing typed asks for it.
-    fn examine_passcode(
+    async fn examine_passcode(
         &self,
         subject: &Subject<'_>,
         first: FirstProof,
@@ -321,13 +332,6 @@ impl Authenticator {
                 .map_err(Error::Challenge);
         }
         let found = subject.match_passcode(&self.keys, typed)?;
-        let finding = match found {
-            PasscodeMatch::Fresh { device, moving_factor } => {
-                Finding::Proven { first, second: Proof::Passcode { device, moving_factor } }
-            }
-            PasscodeMatch::Used => Finding::Failed(Reason::PasscodeUsed),
-            PasscodeMatch::Wrong => Finding::Failed(Reason::PasscodeWrong),
-        };
         request.note(format_args!(
             "second factor: the passcode {}",
             match found {
@@ -336,7 +340,35 @@ impl Authenticator {
                 PasscodeMatch::Wrong => "is of none of the user's devices",
             }
         ));
-        Ok(conclude(finding))
+        match found {
+            PasscodeMatch::Fresh { device, moving_factor } => {
+                let second = Proof::Passcode { device, moving_factor };
+                Ok(conclude(Finding::Proven { first, second }))
+            }
+            PasscodeMatch::Used => {
+                self.conclude_wrong(subject, challenge, Reason::PasscodeUsed).await
+            }
+            PasscodeMatch::Wrong => {
+                self.conclude_wrong(subject, challenge, Reason::PasscodeWrong).await
+            }
+        }
+    }
+
+    /// What was typed is wrong by what this node knows of the user. Before that counts, it must be up to
+    /// date: on an old state a new password looks wrong, and the next passcodes of a token that was used
+    /// elsewhere do too. Nobody can check that later: `apply` does not see what was typed.
+    async fn conclude_wrong(
+        &self,
+        subject: &Subject<'_>,
+        challenge: Option<ChallengeRef>,
+        reason: Reason,
+    ) -> Result<Examined, Error> {
+        self.cluster.catch_up().await?;
+        if !self.cluster.look(|state| subject.is_current(state)) {
+            return Ok(Examined::Old);
+        }
+        let finding = Finding::Failed(reason);
+        Ok(Examined::Conclude { user: Some(subject.id), challenge, finding })
     }
 }
 

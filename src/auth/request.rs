@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use smol_str::SmolStr;
 use watchword_cluster::{ProposeError, ReadError};
@@ -30,6 +31,8 @@ pub struct Request {
     pub challenge: Option<Box<[u8]>>,
     /// Where the user is, as far as the client tells.
     pub remote: SmolStr,
+    /// How long whoever asks waits for the answer.
+    pub patience: Duration,
     /// Where to write down what was found, step by step.
     pub trace: Option<Trace>,
 }
@@ -116,7 +119,12 @@ pub enum Error {
         /// Why.
         source: KeyError,
     },
-    /// It cannot be made sure that a user who is locked out is told nothing.
+    /// Whoever asked does not wait any longer. The decision may still be made; a copy of the request gets
+    /// it.
+    #[error("it took too long")]
+    TooLate,
+    /// It cannot be made sure that a user who is locked out is told nothing, or that what looks wrong
+    /// here is wrong.
     #[error("no fresh state can be read")]
     Read(#[from] ReadError),
     /// This node's clock or state is not what the other nodes have.

@@ -75,6 +75,16 @@ impl<'a> Seen<'a> {
 }
 
 impl Subject<'_> {
+    /// Whether `state` shows the same factors of the user.
+    pub(super) fn is_current(&self, state: &State) -> bool {
+        let Some(now) = state.user(self.id) else { return false };
+        let revision = |user: &User| user.password.as_ref().map(|password| password.revision);
+        revision(now) == revision(&self.user)
+            && now.bypass == self.user.bypass
+            && now.devices == self.user.devices
+            && self.devices.iter().all(|(id, device)| state.device(*id) == Some(device))
+    }
+
     /// What the typed passcode is to the user's devices.
     pub(super) fn match_passcode(
         &self,

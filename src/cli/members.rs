@@ -9,7 +9,9 @@ use super::output::{Format, FormatArgs, print_line, table};
 use super::serve;
 use super::socket::{Connection, path};
 use super::{Done, Failure, NodeArgs, node_runtime};
-use crate::admin::{LeaderView, MemberEdit, MemberView, NewToken, TokenSpec, TokenView};
+use crate::admin::{
+    LeaderView, MemberEdit, MemberView, NewToken, RemovalView, TokenSpec, TokenView,
+};
 use crate::config::Config;
 use crate::join;
 use crate::keys::read_private;
@@ -261,11 +263,21 @@ pub(super) struct RemoveArgs {
     node: NodeArgs,
 }
 
+fn describe_removal(node: u64, removal: RemovalView) -> String {
+    if removal.left {
+        return format!("node {node} is removed");
+    }
+    format!(
+        "node {node} is removed, but its vote is still needed: if it runs, keep it running until `watchword \
+         members` no longer shows it"
+    )
+}
+
 pub(super) fn remove(args: &RemoveArgs) -> Done {
     check_meant(args.id, args.yes)?;
     let path = path(&["v1", "members", &args.id.to_string()]);
-    Connection::open(&args.node)?.delete::<()>(&path)?;
-    print_line(&format!("node {} is removed", args.id))
+    let removal: RemovalView = Connection::open(&args.node)?.delete(&path)?;
+    print_line(&describe_removal(args.id, removal))
 }
 
 #[derive(Args)]
@@ -289,14 +301,17 @@ pub(super) fn replace(args: &ReplaceArgs) -> Done {
     // The token first: a node that is removed can then be replaced, whatever fails.
     let spec = TokenSpec { seconds: REPLACEMENT_SECONDS, uses: 1 };
     let token: NewToken = connection.post("/v1/tokens", &spec)?;
-    connection.delete::<()>(&path(&["v1", "members", &args.id.to_string()]))?;
+    let removal: RemovalView =
+        connection.delete(&path(&["v1", "members", &args.id.to_string()]))?;
     let other = members.iter().find(|member| member.node != args.id && member.role == "leader");
     let other = other.or_else(|| members.iter().find(|member| member.node != args.id));
     let address = other.map_or("ADDRESS", |member| &*member.address);
     print_line(&format!(
-        "node {} is removed; until {}, another may take its place, with an empty data directory:\n\n  \
+        "{}; until {}, another may take its place, with an empty data directory:\n\n  \
          watchword join {address} --token {} --config FILE",
-        args.id, token.expires, token.token
+        describe_removal(args.id, removal),
+        token.expires,
+        token.token
     ))
 }
 

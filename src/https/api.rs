@@ -15,9 +15,9 @@ use super::error::ApiError;
 use crate::admin::{
     Admin, AttemptQuery, AttemptsPage, BackupSpec, BlockSpec, BypassSpec, ClientEdit, ClientSpec,
     ClientView, DeviceSpec, DeviceView, Enrolled, ImportRow, LeaderView, MemberEdit, MemberView,
-    NewToken, RekeySpec, RekeyView, ResyncSpec, RowOutcome, SettingsChangeView, SettingsEdit,
-    SettingsView, StatusView, TestLogin, TestReport, TokenSpec, TokenView, UserEdit, UserSpec,
-    UserView, UsersPage,
+    NewToken, RekeySpec, RekeyView, RemovalView, ResyncSpec, RowOutcome, SettingsChangeView,
+    SettingsEdit, SettingsView, StatusView, TestLogin, TestReport, TokenSpec, TokenView, UserEdit,
+    UserSpec, UserView, UsersPage,
 };
 
 /// Largest request body, in bytes: a batch of imported rows.
@@ -90,7 +90,7 @@ async fn members(State(admin): State<Admin>) -> Answer<Vec<MemberView>> {
     Ok(Json(admin.members().await?))
 }
 
-async fn remove_node(State(admin): State<Admin>, Path(id): Path<u64>) -> Answer<()> {
+async fn remove_node(State(admin): State<Admin>, Path(id): Path<u64>) -> Answer<RemovalView> {
     Ok(Json(admin.remove_node(id).await?))
 }
 

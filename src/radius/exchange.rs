@@ -37,6 +37,10 @@ use crate::error_chain::chain;
 use crate::keys::Keyring;
 use crate::{clock, metrics as names, throttle};
 
+/// How long a request is worked on. Clients send it three times, some seconds apart; then they turn to
+/// another node, which repeats or joins what this one may still decide.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The RADIUS front's shared parts.
 pub struct Exchanges {
     authenticator: Authenticator,
@@ -302,6 +306,7 @@ fn read_request(
         credential: Zeroizing::new(clear.as_bytes().to_vec()),
         challenge: packet.first(AttributeType::STATE).map(Into::into),
         remote,
+        patience: PATIENCE,
         trace: None,
     })
 }

@@ -11,7 +11,7 @@ use crate::radius_login::KEY;
 const PASSPHRASE: &str = "correct horse battery";
 
 /// A node of its own with alice (HOTP) and bob (TOTP and a password).
-fn node() -> Node {
+pub(crate) fn node() -> Node {
     let directory = Directory::for_peers();
     directory.cli(&["init"]).done();
     let node = directory.serve();

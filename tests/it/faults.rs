@@ -69,3 +69,28 @@ fn a_node_whose_disk_is_full_stops_and_says_so_while_the_others_go_on() {
     third.wait_for_status("it has caught up", |status| status["users"] == 3_001);
     assert_eq!(login(&third, 9), Code::AccessReject);
 }
+
+/// It wakes up on an old state, by which the next passcodes of a token that was used elsewhere are wrong.
+#[test]
+fn a_node_that_was_frozen_refuses_no_right_passcode() {
+    let [first, second, third] = Node::three();
+    first.add_client("vpn", "127.0.0.1", &["--first-factor", "none"]);
+    let users = || (0..20).map(|number| format!("user-{number}"));
+    let rows = users().map(|user| format!("{user},{}\n", KEY.0));
+    first.import(&format!("username,hotp_key\n{}", rows.collect::<String>()));
+    third.process().signal("STOP");
+    let mut nas = Nas::new(&second);
+    for user in users() {
+        assert_eq!(nas.login(&user, &KEY.passcode(9)), Code::AccessAccept);
+    }
+    let mut nas = Nas::new(&third);
+    let questions = users().map(|user| Question::login(&user, &KEY.passcode(15)));
+    let sent: Vec<_> = questions.map(|question| nas.sealed(&question)).collect();
+    for one in &sent {
+        nas.send(&one.bytes);
+    }
+    third.process().signal("CONT");
+    for answer in nas.receive_all(&sent) {
+        assert_eq!(answer.code, Code::AccessAccept);
+    }
+}

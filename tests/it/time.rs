@@ -4,7 +4,7 @@ use std::process::Command;
 
 use watchword::radius::packet::Code;
 
-use crate::backup::{backup, passphrase};
+use crate::backup;
 use crate::harness::{Directory, Nas, Node, Question, code_of, get, oathtool, run};
 use crate::radius_login::{KEY, node_for_passcodes};
 
@@ -98,10 +98,10 @@ fn a_node_whose_clock_is_off_by_minutes_decides_nothing_and_says_why() {
 
 #[test]
 fn a_machine_whose_clock_is_behind_the_backup_restores_nothing() {
-    let node = node_for_passcodes();
-    let file = backup(&node);
+    let node = backup::node();
+    let file = backup::backup(&node);
     let directory = Directory::for_peers();
-    let passphrase = passphrase(&directory);
+    let passphrase = backup::passphrase(&directory);
     let mut restore = directory.command(&["restore", &file, "--passphrase-file", &passphrase]);
     let refused = run(set_clock(&mut restore, "-1h"), "").refused();
     assert!(refused.contains("set the clock right"), "{refused}");
