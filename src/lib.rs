@@ -1,9 +1,11 @@
 //! The Watchword server.
 //!
-//! One authentication runs through it from the top of this list to the bottom and back: a front
-//! ([`radius`]) reads a request, [`auth`] examines it against the replicated state and proposes the
-//! decision, the front answers. [`admin`] is the administrators' way in, [`https`] carries it and
-//! [`cli`] calls it; [`node`] starts and stops all of them.
+//! One authentication runs like this: a front ([`radius`]) reads a request, [`auth`] examines it against
+//! the replicated state and proposes the decision, the front answers. [`admin`] is the administrators'
+//! way in, [`https`] carries it and [`cli`] calls it. [`join`] asks a cluster to take this node in,
+//! [`admission`] answers that; [`keys`] seals the secrets, [`pki`] and [`identity`] say who this node
+//! is, [`backup`] carries all of it in one file. [`node`] starts and stops all of them by its
+//! [`config`].
 
 pub mod admin;
 pub mod admission;

@@ -1,6 +1,6 @@
 //! The one thread that owns the store, and group commit.
 //!
-//! Everything that waits when the thread looks becomes one group: one block of the log, one flush,
+//! Everything that waits when the thread looks becomes one group: its blocks of the log, one flush,
 //! one sync, one move of the sidecar, then every waiter is told. Snapshots and the removal of old
 //! blocks come in small steps between the groups, so that a login never waits for more than one
 //! step. A failed write or sync is final: what reached the device is unknown, and asking again could

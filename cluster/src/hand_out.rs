@@ -28,8 +28,8 @@ pub enum HandOutError {
     /// It does not answer.
     #[error("node {0} does not answer; bring it back or remove it first")]
     Silent(NodeId),
-    /// It answers that it cannot.
-    #[error("node {node} cannot keep the new data key: {reason}")]
+    /// It answers that it cannot, or will not.
+    #[error("node {node} does not take the new data key: {reason}")]
     Refused {
         /// Which.
         node: NodeId,
@@ -105,12 +105,11 @@ impl Cluster {
             self.inner.network.note(&status);
             if is_unsent(&status) && begun.elapsed() < UNREACHED {
                 TypeConfig::sleep(PAUSE).await;
-            } else if status.code() == Code::FailedPrecondition {
+            } else if is_unsent(&status) || status.code() == Code::Unavailable {
+                return silent;
+            } else {
                 let reason = status.message().to_owned();
                 return (node, Err(HandOutError::Refused { node, reason }));
-            } else {
-                tracing::debug!(node, %status, "no key was handed out");
-                return silent;
             }
         }
     }

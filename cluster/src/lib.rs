@@ -20,7 +20,7 @@
 //! * `block`, `logged`, `record`: layouts
 //! * `transport`, `reception`: connections to peers, and from them: who is at the other end
 //! * `network`, `service`: what is asked of peers, and done for them
-//! * `contact`: when the leader was last heard of
+//! * `contact`: when the leader was last heard of; `quorum`: whether it is heard itself
 //! * `survey`: how the members are: their clocks and the digests of their states
 //! * `message`: what peers send each other, in one list
 //! * `membership`: who follows and who votes

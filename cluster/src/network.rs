@@ -60,7 +60,7 @@ pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// Flow control: what may be on its way in one stream and one connection.
 pub(crate) const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 pub(crate) const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
-/// Longest message, in bytes; the longest that is sent is an eighth of it.
+/// Longest message, in bytes; the longest that is sent, a forwarded batch, is a quarter of it.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Memory that decoding a message may claim.
 const MESSAGE_MEMORY_MAX: usize = 64 * 1024 * 1024;

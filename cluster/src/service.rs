@@ -56,7 +56,7 @@ impl PeerService {
         if theirs > inner.network.epoch() {
             // It is this node that was removed.
             inner.network.note_epoch(theirs);
-            return Err(Status::unavailable(REMOVED));
+            return Err(Status::failed_precondition(REMOVED));
         }
         if inner.network.is_fenced() || theirs < inner.network.epoch() {
             return Err(inner.network.refusal());

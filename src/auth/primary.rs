@@ -25,7 +25,7 @@ pub const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 1..=128;
 /// How long a comparison may wait for its turn: less than a client waits for its answer.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// A text is no usable argon2id hash.
+/// There is no usable argon2id hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
     /// Not a PHC string of argon2id.
@@ -37,6 +37,12 @@ pub enum HashError {
         MEMORY_KIB_MAX / 1024
     )]
     TooExpensive,
+    /// No salt could be drawn.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// There was no memory to hash in.
+    #[error("the password could not be hashed")]
+    Failed,
 }
 
 /// Compares passwords with hashes, a bounded number at a time.
@@ -86,14 +92,14 @@ static NOBODY: LazyLock<String> = LazyLock::new(|| {
 /// Hashes a password with argon2id, 19 MiB, two passes, one lane (RFC 9106; about 30 ms).
 ///
 /// # Errors
-/// When no salt can be drawn.
-pub fn hash_password(password: &[u8]) -> Result<Zeroizing<String>, RandomError> {
+/// When no salt can be drawn, or there is no memory to hash in.
+pub fn hash_password(password: &[u8]) -> Result<Zeroizing<String>, HashError> {
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::DEFAULT);
     let salt = random::bytes::<16>()?;
     argon2
         .hash_password_with_salt(password, &salt)
         .map(|hash| Zeroizing::new(hash.to_string()))
-        .map_err(|_| RandomError)
+        .map_err(|_| HashError::Failed)
 }
 
 /// Checks a hash that somebody brings along.

@@ -220,7 +220,7 @@ pub(super) fn join(args: &JoinArgs) -> Done {
 #[derive(Args)]
 #[command(after_help = "Example:\n  watchword transfer 2")]
 pub(super) struct TransferArgs {
-    /// The node that is to lead; the one that is furthest if left out
+    /// The node that is to lead; if left out, the one with the highest priority, or the furthest of them
     to: Option<u64>,
     #[command(flatten)]
     node: NodeArgs,
