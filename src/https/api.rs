@@ -24,6 +24,8 @@ use crate::admin::{
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 type Answer<T> = Result<Json<T>, ApiError>;
+/// Nothing to say: 204.
+type Done = Result<StatusCode, ApiError>;
 
 /// The process at the other end of the socket.
 #[derive(Clone, Debug)]
@@ -98,8 +100,9 @@ async fn edit_node(
     State(admin): State<Admin>,
     Path(id): Path<u64>,
     Json(edit): Json<MemberEdit>,
-) -> Answer<()> {
-    Ok(Json(admin.edit_node(id, edit).await?))
+) -> Done {
+    admin.edit_node(id, edit).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn tokens(State(admin): State<Admin>) -> Answer<Vec<TokenView>> {
@@ -110,8 +113,9 @@ async fn create_token(State(admin): State<Admin>, Json(spec): Json<TokenSpec>) -
     Ok(Json(admin.create_token(spec).await?))
 }
 
-async fn revoke_token(State(admin): State<Admin>, Path(id): Path<String>) -> Answer<()> {
-    Ok(Json(admin.revoke_token(&id).await?))
+async fn revoke_token(State(admin): State<Admin>, Path(id): Path<String>) -> Done {
+    admin.revoke_token(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn transfer(State(admin): State<Admin>, Json(to): Json<LeaderView>) -> Answer<LeaderView> {
@@ -153,10 +157,7 @@ async fn edit_user(
     Ok(Json(admin.edit_user(&name, edit).await?))
 }
 
-async fn delete_user(
-    State(admin): State<Admin>,
-    Path(name): Path<String>,
-) -> Result<StatusCode, ApiError> {
+async fn delete_user(State(admin): State<Admin>, Path(name): Path<String>) -> Done {
     admin.delete_user(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -198,10 +199,7 @@ async fn add_device(
     Ok(Json(admin.add_device(&name, spec).await?))
 }
 
-async fn revoke_device(
-    State(admin): State<Admin>,
-    Path(id): Path<String>,
-) -> Result<StatusCode, ApiError> {
+async fn revoke_device(State(admin): State<Admin>, Path(id): Path<String>) -> Done {
     admin.revoke_device(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -237,10 +235,7 @@ async fn edit_client(
     Ok(Json(admin.edit_client(&name, edit).await?))
 }
 
-async fn remove_client(
-    State(admin): State<Admin>,
-    Path(name): Path<String>,
-) -> Result<StatusCode, ApiError> {
+async fn remove_client(State(admin): State<Admin>, Path(name): Path<String>) -> Done {
     admin.remove_client(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

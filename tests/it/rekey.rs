@@ -239,7 +239,7 @@ fn a_node_that_does_not_answer_is_named_and_nothing_changes() {
     let aside = third.directory().path("aside.key");
     fs::rename(&key_file, &aside).expect("renamed");
     let refused = first.cli(&["rekey", "--rotate"]).refused();
-    assert!(refused.contains("node 3 cannot keep the new data key: cannot access"), "{refused}");
+    assert!(refused.contains("node 3 does not take the new data key: cannot access"), "{refused}");
     for node in [&first, &second, &third] {
         assert_eq!(status(node)["data_key"], before);
     }
