@@ -6,8 +6,17 @@
     reason = "a build may look at its environment; the crate may not"
 )]
 
-const MUTANTS: &[&str] =
-    &["forget_decisions", "admit_other_keys", "use_unheld_key", "reseal_what_changed"];
+const MUTANTS: &[&str] = &[
+    "forget_decisions",
+    "accept_used",
+    "accept_answered_challenge",
+    "count_no_failure",
+    "trust_old_password",
+    "keep_bypass",
+    "admit_other_keys",
+    "use_unheld_key",
+    "reseal_what_changed",
+];
 
 fn main() {
     let values: Vec<_> = MUTANTS.iter().map(|mutant| format!("{mutant:?}")).collect();

@@ -129,7 +129,9 @@ fn decide(state: &State, at: Moment, command: &Conclude) -> Result<Verdict, Stal
         if challenge.expires <= at.now {
             return Ok(Verdict::Refused(Reason::ChallengeExpired));
         }
-        if state.answered_challenges.contains(challenge) {
+        if state.answered_challenges.contains(challenge)
+            && !cfg!(mutant = "accept_answered_challenge")
+        {
             return Ok(Verdict::Refused(Reason::ChallengeAnswered));
         }
     }
@@ -189,7 +191,8 @@ fn check_first(
         FirstProof::Password { revision } => {
             let user = command.user.and_then(|user| state.user(user)).ok_or(Stale)?;
             let password = user.password.as_ref().ok_or(Stale)?;
-            if password.revision == revision { Ok(()) } else { Err(Stale) }
+            let is_same = password.revision == revision;
+            if is_same || cfg!(mutant = "trust_old_password") { Ok(()) } else { Err(Stale) }
         }
     }
 }
@@ -245,7 +248,7 @@ fn check_second(
                     )
                 }
             };
-            if used {
+            if used && !cfg!(mutant = "accept_used") {
                 refused(Reason::PasscodeUsed)
             } else if !in_window {
                 refused(Reason::PasscodeOutsideWindow)
@@ -278,7 +281,7 @@ fn settle(state: &mut State, at: Moment, command: &Conclude, verdict: Verdict) {
                 user.password_lockout.record_failure(at.now, limits);
             }
         }
-        Verdict::Refused(Reason::PasscodeWrong) => {
+        Verdict::Refused(Reason::PasscodeWrong) if !cfg!(mutant = "count_no_failure") => {
             let limits = state.settings.passcode_limits();
             if let Some(user) = state.user_mut(user) {
                 user.passcode_lockout.record_failure(at.now, limits);
@@ -317,7 +320,7 @@ fn forgive(state: &mut State, user: UserId, by_bypass: bool) {
     if let Some(user) = state.user_mut(user) {
         user.password_lockout.clear();
         user.passcode_lockout.clear();
-        if by_bypass {
+        if by_bypass && !cfg!(mutant = "keep_bypass") {
             user.bypass = None;
         }
     }
