@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::transport::{Caller, Transport, named_node};
 
 /// Handshakes under way at once; more wait in the kernel's queue.
 const HANDSHAKES_MAX: usize = 64;
-/// Handshakes under way with one address: nobody alone can hold the door shut.
+/// Handshakes under way with one IPv4 address or one IPv6 network: nobody alone can hold the door shut.
 const HANDSHAKES_PER_SOURCE: usize = 8;
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -248,7 +248,7 @@ impl Strangers {
     }
 }
 
-/// The handshakes under way, by address.
+/// The handshakes under way, by subscriber.
 #[derive(Default)]
 struct Visitors {
     by_source: Mutex<HashMap<IpAddr, usize>>,
@@ -261,8 +261,9 @@ struct Visit {
 }
 
 impl Visitors {
-    /// One more from `source`, unless there are too many.
+    /// One more from `source`, unless there are too many of the same subscriber.
     fn enter(self: &Arc<Self>, source: IpAddr) -> Option<Visit> {
+        let source = subscriber(source);
         let mut by_source = self.by_source.lock().unwrap_or_else(PoisonError::into_inner);
         let count = by_source.entry(source).or_default();
         if *count >= HANDSHAKES_PER_SOURCE {
@@ -270,6 +271,15 @@ impl Visitors {
         }
         *count += 1;
         Some(Visit { visitors: self.clone(), source })
+    }
+}
+
+/// What one subscriber has: an IPv4 address, or the IPv6 network of 64 bits in which it may take any address.
+fn subscriber(address: IpAddr) -> IpAddr {
+    const NETWORK: u128 = !0 << 64;
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & NETWORK).into(),
     }
 }
 
@@ -292,9 +302,19 @@ mod tests {
     #[test]
     fn one_address_cannot_hold_the_door_shut() {
         let visitors = Arc::new(Visitors::default());
-        let (busy, other) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+        for (busy, same, other) in [
+            ("10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2"),
+            ("2001:db8::1", "2001:db8::ffff:1:2", "2001:db8:0:1::1"),
+        ] {
+            let (busy, same, other) = (address(busy), address(same), address(other));
+            assert_shut_to_one(&visitors, busy, same, other);
+        }
+    }
+
+    fn assert_shut_to_one(visitors: &Arc<Visitors>, busy: IpAddr, same: IpAddr, other: IpAddr) {
         let visits: Vec<_> = (0..HANDSHAKES_PER_SOURCE).map(|_| visitors.enter(busy)).collect();
-        assert!(visits.iter().all(Option::is_some) && visitors.enter(busy).is_none());
+        assert!(visits.iter().all(Option::is_some) && visitors.enter(same).is_none());
         assert!(visitors.enter(other).is_some());
         drop(visits);
         assert!(visitors.enter(busy).is_some());
