@@ -22,6 +22,7 @@ pub mod logging;
 pub mod metrics;
 pub mod node;
 pub mod pki;
+pub mod possession;
 pub mod radius;
 pub mod random;
 pub mod throttle;

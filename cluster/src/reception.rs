@@ -21,7 +21,7 @@ use webpki::EndEntityCert;
 
 use crate::Cluster;
 use crate::runtime::{Instant, TypeConfig};
-use crate::transport::{Caller, Transport, named_node};
+use crate::transport::{Bearer, Caller, ConnectionMark, Transport, named_node};
 
 /// Handshakes under way at once; more wait in the kernel's queue.
 const HANDSHAKES_MAX: usize = 64;
@@ -97,9 +97,11 @@ async fn shake(
     });
     let config = transport.server(doorman.clone()).map_err(io::Error::other)?;
     let stream = TlsAcceptor::from(Arc::new(config)).accept(stream).await?;
-    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let tls = stream.get_ref().1;
+    let mark = ConnectionMark::of(tls).map_err(io::Error::other)?;
+    let shown = tls.peer_certificates().and_then(|chain| chain.first());
     let caller = shown
-        .and_then(|shown| doorman.caller(shown))
+        .and_then(|shown| doorman.caller(shown, mark))
         .ok_or_else(|| io::Error::other("the certificate is neither a node's nor a token's"))?;
     Ok(PeerStream { stream, caller })
 }
@@ -118,8 +120,12 @@ impl fmt::Debug for Doorman {
 }
 
 impl Doorman {
-    /// Whose `certificate` is, after a handshake.
-    fn caller(&self, certificate: &CertificateDer<'_>) -> Option<Caller> {
+    /// Whose `certificate` is, after the handshake of a connection.
+    fn caller(
+        &self,
+        certificate: &CertificateDer<'_>,
+        connection: ConnectionMark,
+    ) -> Option<Caller> {
         let now = UnixTime::since_unix_epoch(Duration::from_millis((self.cluster.inner.clock)().0));
         // The names in a certificate count only if our authority has signed it.
         if self.members.verify_client_cert(certificate, &[], now).is_ok() {
@@ -127,7 +133,8 @@ impl Doorman {
             let node = certificate.valid_dns_names().find_map(|name| named_node(self.id, name))?;
             return Some(Caller::Node(node));
         }
-        self.token(certificate).map(Caller::Token)
+        let token = self.token(certificate)?;
+        Some(Caller::Token(Bearer { token, connection }))
     }
 
     /// The open token whose key `certificate` is of. Whoever signed it: the handshake proves that

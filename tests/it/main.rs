@@ -26,6 +26,7 @@ mod durability;
 mod faults;
 mod health;
 mod import;
+mod join;
 mod key_sealing;
 mod lockout;
 mod membership;

@@ -18,6 +18,7 @@ const LAYERS: &[(u8, &[&str])] = &[
             "logging",
             "metrics",
             "pki",
+            "possession",
             "random",
             "throttle",
         ],
