@@ -97,6 +97,14 @@ impl Cluster {
         create_store(&options.data_dir, options.node_id, None).await
     }
 
+    /// Whether there is a store in `data_dir`. One whose making was cut off is none.
+    ///
+    /// # Errors
+    /// When the directory cannot be looked into.
+    pub fn is_made(data_dir: &Path) -> io::Result<bool> {
+        storage::exists(data_dir)
+    }
+
     /// Shows other credentials from the next connection on.
     ///
     /// # Errors
