@@ -124,7 +124,7 @@ impl Cluster {
         stop: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
         let transport = self.inner.transport.as_ref().ok_or(ServeError::NoTransport)?;
-        let streams = reception::receive(transport.clone(), self.clone(), listener);
+        let (streams, reception) = reception::receive(transport.clone(), self.clone(), listener);
         let streams = futures::stream::unfold(streams, async |mut streams| {
             streams.recv().await.map(|stream| (stream, streams))
         });
@@ -138,7 +138,12 @@ impl Cluster {
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .add_routes(routes.add_service(service))
             .serve_with_incoming_shutdown(streams, stop);
-        server.await.map_err(ServeError::Server)
+        let served = server.await.map_err(ServeError::Server);
+        // With the server went the streams: the port is free when this returns.
+        if let Err(error) = reception.await {
+            tracing::error!(%error, "the reception of peers has failed");
+        }
+        served
     }
 
     /// Opens the existing store.

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use openraft::alias::JoinHandleOf;
 use openraft::type_config::TypeConfigExt;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -32,15 +33,15 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Connections that wait to be served.
 const ACCEPTED_MAX: usize = 16;
 
-/// Takes in connections from `listener` for as long as somebody wants them.
+/// Takes in connections from `listener` for as long as somebody wants them. The task ends, and the
+/// listener is closed, right after nobody does.
 pub(crate) fn receive(
     transport: Transport,
     cluster: Cluster,
     listener: TcpListener,
-) -> mpsc::Receiver<io::Result<PeerStream>> {
+) -> (mpsc::Receiver<io::Result<PeerStream>>, JoinHandleOf<TypeConfig, ()>) {
     let (accepted, streams) = mpsc::channel(ACCEPTED_MAX);
-    drop(TypeConfig::spawn(accept(transport, cluster, listener, accepted)));
-    streams
+    (streams, TypeConfig::spawn(accept(transport, cluster, listener, accepted)))
 }
 
 async fn accept(
@@ -53,8 +54,12 @@ async fn accept(
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let strangers = Arc::new(Strangers::default());
     loop {
+        let permit = tokio::select! {
+            () = accepted.closed() => return,
+            permit = handshakes.clone().acquire_owned() => permit,
+        };
         // The semaphore is never closed.
-        let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
+        let Ok(permit) = permit else { return };
         let (stream, source) = tokio::select! {
             () = accepted.closed() => return,
             next = listener.accept() => match next {
