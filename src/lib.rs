@@ -25,4 +25,5 @@ pub mod pki;
 pub mod possession;
 pub mod radius;
 pub mod random;
+pub mod stage;
 pub mod throttle;

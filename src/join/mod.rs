@@ -3,7 +3,8 @@
 //! The token's bearer knows the hash of the cluster's authority, so the node that answers can be told
 //! from an impostor before anything is shown to it. What comes back, an id, a certificate and the data
 //! key, is written before the store is made: a join that is cut off is begun again with the same
-//! token and ends as the same node.
+//! token and ends as the same node. It is told from a node that has lost its store by the key that it
+//! asks with, which goes once the store is there (`stage.rs`).
 
 use std::path::{Path, PathBuf};
 
@@ -17,20 +18,18 @@ use crate::identity::{Identity, IdentityError};
 use crate::keys::{KeyError, Keyring};
 use crate::node::{self, NodeError};
 use crate::pki::{PkiError, PrivateKey, Token};
+use crate::stage::{self, Maker, Stage, StageError};
 
 mod door;
 
 pub use door::{Door, DoorError};
 
-/// The key of a join that is under way.
-const JOIN_KEY_FILE: &str = "join.key";
-
 /// Why the node could not join.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// It is a member already.
-    #[error("this node belongs to a cluster already; run it: watchword serve")]
-    Member,
+    /// The directory is not one that a node can be made in.
+    #[error(transparent)]
+    Stage(#[from] StageError),
     /// Nobody answers there, or not as the cluster that the token is of.
     #[error("cannot join through {address}")]
     Connect {
@@ -75,9 +74,11 @@ pub async fn join(
     node::prepare_data_dir(config)?;
     let data_dir = &config.data_dir;
     let source = config.key_source().ok_or(NodeError::KeySource)?;
-    if data_dir.join("raft").exists() {
-        return Err(JoinError::Member);
+    if let Stage::Made(_) = Stage::begin(data_dir, Maker::Join)? {
+        // All that was left to do.
+        return Ok(Stage::finish(data_dir)?);
     }
+    // The identity is the last that is written before the store.
     if !Identity::exists(data_dir) {
         let key = join_key(data_dir)?;
         let answer = ask(address, token, &key, config.peers.advertised(), votes).await?;
@@ -104,13 +105,12 @@ pub async fn join(
     }
     let identity = Identity::load(data_dir, &Keyring::load(data_dir, &source)?)?;
     Cluster::create_empty(&node::options(config, &identity)?).await.map_err(NodeError::from)?;
-    let path = data_dir.join(JOIN_KEY_FILE);
-    std::fs::remove_file(&path).map_err(|source| JoinError::Key(KeyError::File { path, source }))
+    Ok(Stage::finish(data_dir)?)
 }
 
 /// The key that the node's certificate will be for; the same one when the join is begun again.
 fn join_key(data_dir: &Path) -> Result<PrivateKey, JoinError> {
-    let path = data_dir.join(JOIN_KEY_FILE);
+    let path = stage::join_key(data_dir);
     if path.exists() {
         return Ok(PrivateKey::from_pkcs8(&crate::keys::read_private(&path)?)?);
     }

@@ -11,7 +11,7 @@ use crate::radius_login::KEY;
 const PASSPHRASE: &str = "correct horse battery";
 
 /// A node of its own with alice (HOTP) and bob (TOTP and a password).
-fn node() -> Node {
+pub(crate) fn node_to_back_up() -> Node {
     let directory = Directory::for_peers();
     directory.cli(&["init"]).done();
     let node = directory.serve();
@@ -25,7 +25,7 @@ fn node() -> Node {
 }
 
 /// Takes a backup of `node`; gives its path.
-fn backup(node: &Node) -> String {
+pub(crate) fn backup(node: &Node) -> String {
     let passphrase = node.directory().write_file("backup.passphrase", PASSPHRASE);
     let file = node.directory().path("backup");
     let (file, passphrase) = (file.to_str().expect("UTF-8"), passphrase.to_str().expect("UTF-8"));
@@ -34,14 +34,14 @@ fn backup(node: &Node) -> String {
     file.to_owned()
 }
 
-fn passphrase(directory: &Directory) -> String {
+pub(crate) fn passphrase(directory: &Directory) -> String {
     let file = directory.write_file("backup.passphrase", PASSPHRASE);
     file.to_str().expect("UTF-8").to_owned()
 }
 
 #[test]
 fn what_the_backup_does_not_know_of_is_not_accepted_again() {
-    let node = node();
+    let node = node_to_back_up();
     let mut nas = Nas::new(&node);
     assert_eq!(nas.login("alice", &KEY.passcode(0)), Code::AccessAccept);
     node.cli(&["user", "bypass", "bob", "--reason", "new phone"]).done();
@@ -83,7 +83,7 @@ fn what_the_backup_does_not_know_of_is_not_accepted_again() {
 
 #[test]
 fn a_damaged_or_foreign_backup_is_refused_by_the_name_of_the_part() {
-    let node = node();
+    let node = node_to_back_up();
     let file = backup(&node);
     let directory = Directory::for_peers();
     let passphrase = passphrase(&directory);

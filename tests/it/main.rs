@@ -24,6 +24,7 @@ mod demo;
 mod devices;
 mod durability;
 mod faults;
+mod founding;
 mod health;
 mod import;
 mod join;
