@@ -1,6 +1,7 @@
 //! The door for nodes that hold a join token: gRPC on the peer port.
 //!
-//! The transport has checked the token before anything arrives here.
+//! The transport has checked the token before anything arrives here. That the node holds the key that
+//! it names is checked by [`Admin::admit`].
 
 use tonic::{Request, Response, Status};
 use watchword_proto::admission_server::{Admission, AdmissionServer};
@@ -25,8 +26,8 @@ impl Admission for Door {
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinAnswer>, Status> {
         let caller = request.extensions().get::<Caller>().copied();
         let caller = caller.ok_or_else(|| Status::unauthenticated("who are you?"))?;
-        let JoinRequest { address, public_key, votes } = request.into_inner();
-        let spec = JoinSpec { address, public_key: public_key.into(), votes };
+        let JoinRequest { address, public_key, votes, proof } = request.into_inner();
+        let spec = JoinSpec { address, public_key: public_key.into(), votes, proof: proof.into() };
         let admitted = self.0.admit(caller, spec).await.map_err(|error| {
             tracing::warn!(error = chain(&error), "a node was not admitted");
             refused(&error)

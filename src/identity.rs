@@ -80,21 +80,22 @@ impl Identity {
         data_dir.join(IDENTITY_FILE).exists()
     }
 
+    /// The id of the node whose identity is in `data_dir`: that much is legible without a key.
+    ///
+    /// # Errors
+    /// When it is missing, exposed or malformed.
+    pub fn node_in(data_dir: &Path) -> Result<NodeId, IdentityError> {
+        Ok(read(&data_dir.join(IDENTITY_FILE))?.node)
+    }
+
     /// Reads the identity in `data_dir`.
     ///
     /// # Errors
     /// When it is missing, exposed, malformed, or sealed under another key.
     pub fn load(data_dir: &Path, keys: &Keyring) -> Result<Self, IdentityError> {
         let path = data_dir.join(IDENTITY_FILE);
-        if !path.exists() {
-            return Err(IdentityError::Missing(path));
-        }
+        let file = read(&path)?;
         let malformed = || IdentityError::Malformed(path.clone());
-        let text = keys::read_private(&path)?;
-        let file: IdentityFile = serde_json::from_slice(&text).map_err(|_| malformed())?;
-        if file.format != 1 {
-            return Err(malformed());
-        }
         let decode = |text: &str| BASE64.decode(text.as_bytes()).map_err(|_| malformed());
         let cluster = file.cluster.parse().map_err(|_| malformed())?;
         let key = keys.open_bytes(Owner::NodeKey(cluster), &decode(&file.sealed_key)?)?;
@@ -134,4 +135,14 @@ impl Identity {
         let text = serde_json::to_string_pretty(&file).map_err(|_| KeyError::Seal)? + "\n";
         Ok(keys::replace_private(&data_dir.join(IDENTITY_FILE), text.as_bytes())?)
     }
+}
+
+fn read(path: &Path) -> Result<IdentityFile, IdentityError> {
+    if !path.exists() {
+        return Err(IdentityError::Missing(path.to_owned()));
+    }
+    let text = keys::read_private(path)?;
+    let file: Option<IdentityFile> = serde_json::from_slice(&text).ok();
+    let file = file.filter(|file| file.format == 1);
+    file.ok_or_else(|| IdentityError::Malformed(path.to_owned()))
 }

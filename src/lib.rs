@@ -24,6 +24,8 @@ pub mod logging;
 pub mod metrics;
 pub mod node;
 pub mod pki;
+pub mod possession;
 pub mod radius;
 pub mod random;
+pub mod stage;
 pub mod throttle;

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use aws_lc_rs::signature::Ed25519KeyPair;
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
 use data_encoding::BASE32_NOPAD;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -35,7 +35,8 @@ const BACKDATED_MS: u64 = DAY_MS;
 /// What precedes the 32 bytes of an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410 section 4).
 const KEY_PREFIX: &[u8] = &[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 const KEY_BYTES: usize = 32;
-const HASH_BYTES: usize = 32;
+/// Length of the hash of an authority's certificate.
+pub const HASH_BYTES: usize = 32;
 /// What every token begins with.
 const TOKEN_MARK: &str = "wwjoin-";
 
@@ -48,6 +49,9 @@ pub enum PkiError {
     /// A key was refused.
     #[error("a key cannot be used")]
     Key,
+    /// A signature is missing, or is not by the key that it should be by.
+    #[error("the node has not proven that it holds the private half of its key")]
+    NotProven,
     /// No random numbers.
     #[error(transparent)]
     Random(#[from] RandomError),
@@ -101,6 +105,36 @@ impl PrivateKey {
     pub fn public_key(&self) -> Vec<u8> {
         self.pair.subject_public_key_info()
     }
+
+    /// Signs `message`.
+    ///
+    /// # Errors
+    /// Never with a key that was made here.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, PkiError> {
+        let key = Ed25519KeyPair::from_pkcs8(&self.pkcs8).map_err(|_| PkiError::Key)?;
+        Ok(key.sign(message).as_ref().to_vec())
+    }
+}
+
+/// Checks that `signature` of `message` is by the private half of `public_key`, a
+/// SubjectPublicKeyInfo in DER.
+///
+/// # Errors
+/// When it is not, or the key is no Ed25519 key.
+pub fn verify(public_key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), PkiError> {
+    let key = UnparsedPublicKey::new(&ED25519, ed25519_key(public_key)?);
+    key.verify(message, signature).map_err(|_| PkiError::NotProven)
+}
+
+/// The key itself within a SubjectPublicKeyInfo.
+fn ed25519_key(public_key: &[u8]) -> Result<&[u8], PkiError> {
+    let key = public_key.strip_prefix(KEY_PREFIX).filter(|key| key.len() == KEY_BYTES);
+    key.ok_or(PkiError::Key)
+}
+
+/// What tells one authority's `certificate` from another's.
+pub fn authority_hash(certificate: &[u8]) -> [u8; HASH_BYTES] {
+    Sha256::digest(certificate).into()
 }
 
 /// The authority of a cluster, able to sign.
@@ -159,8 +193,7 @@ impl Authority {
         public_key: &[u8],
         now: Timestamp,
     ) -> Result<CertificateDer<'static>, PkiError> {
-        let key = public_key.strip_prefix(KEY_PREFIX).filter(|key| key.len() == KEY_BYTES);
-        let key = Ed25519PublicKey(key.ok_or(PkiError::Key)?);
+        let key = Ed25519PublicKey(ed25519_key(public_key)?);
         let mut params = CertificateParams::new([name.to_owned()])?;
         params.distinguished_name = DistinguishedName::new();
         (params.not_before, params.not_after) = validity(now, NODE_DAYS)?;
@@ -204,7 +237,7 @@ impl Token {
     /// Without random numbers.
     pub fn create(authority: &[u8]) -> Result<Self, PkiError> {
         let seed = Zeroizing::new(random::bytes()?);
-        Ok(Self { seed, authority_hash: Sha256::digest(authority).into() })
+        Ok(Self { seed, authority_hash: authority_hash(authority) })
     }
 
     /// The key that its bearer holds.
@@ -227,7 +260,12 @@ impl Token {
 
     /// Whether `certificate` is the authority's that the token was made for.
     pub fn is_of(&self, certificate: &[u8]) -> bool {
-        Sha256::digest(certificate)[..] == self.authority_hash
+        authority_hash(certificate) == self.authority_hash
+    }
+
+    /// The hash of the certificate of the authority that the token was made for.
+    pub fn authority_hash(&self) -> [u8; HASH_BYTES] {
+        self.authority_hash
     }
 
     /// The token as text.

@@ -87,7 +87,9 @@ pub use runtime::NodeId;
 pub use status::{Member, Role, Status};
 pub use storage::OpenError;
 pub use survey::Peer;
-pub use transport::{Caller, Credentials, Transport, TransportError, node_name};
+pub use transport::{
+    Bearer, Caller, ConnectionMark, Credentials, Transport, TransportError, node_name,
+};
 
 /// A handle to this node's replica. Clones are cheap and share it.
 #[derive(Clone)]

@@ -98,6 +98,14 @@ impl Cluster {
         create_store(&options.data_dir, options.node_id, None).await
     }
 
+    /// Whether there is a store in `data_dir`. One whose making was cut off is none.
+    ///
+    /// # Errors
+    /// When the directory cannot be looked into.
+    pub fn is_made(data_dir: &Path) -> io::Result<bool> {
+        storage::exists(data_dir)
+    }
+
     /// Shows other credentials from the next connection on.
     ///
     /// # Errors
@@ -117,7 +125,7 @@ impl Cluster {
         stop: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
         let transport = self.inner.transport.as_ref().ok_or(ServeError::NoTransport)?;
-        let streams = reception::receive(transport.clone(), self.clone(), listener);
+        let (streams, reception) = reception::receive(transport.clone(), self.clone(), listener);
         let streams = futures::stream::unfold(streams, async |mut streams| {
             streams.recv().await.map(|stream| (stream, streams))
         });
@@ -131,7 +139,12 @@ impl Cluster {
             .http2_keepalive_timeout(Some(KEEP_ALIVE))
             .add_routes(routes.add_service(service))
             .serve_with_incoming_shutdown(streams, stop);
-        server.await.map_err(ServeError::Server)
+        let served = server.await.map_err(ServeError::Server);
+        // With the server went the streams: the port is free when this returns.
+        if let Err(error) = reception.await {
+            tracing::error!(%error, "the reception of peers has failed");
+        }
+        served
     }
 
     /// Opens the existing store.

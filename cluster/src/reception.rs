@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use openraft::alias::JoinHandleOf;
 use openraft::type_config::TypeConfigExt;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -21,7 +22,7 @@ use webpki::EndEntityCert;
 
 use crate::Cluster;
 use crate::runtime::{Instant, TypeConfig};
-use crate::transport::{Caller, Transport, named_node};
+use crate::transport::{Bearer, Caller, ConnectionMark, Transport, named_node};
 
 /// Handshakes under way at once; more wait in the kernel's queue.
 const HANDSHAKES_MAX: usize = 64;
@@ -32,15 +33,15 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Connections that wait to be served.
 const ACCEPTED_MAX: usize = 16;
 
-/// Takes in connections from `listener` for as long as somebody wants them.
+/// Takes in connections from `listener` for as long as somebody wants them. The task ends, and the
+/// listener is closed, right after nobody does.
 pub(crate) fn receive(
     transport: Transport,
     cluster: Cluster,
     listener: TcpListener,
-) -> mpsc::Receiver<io::Result<PeerStream>> {
+) -> (mpsc::Receiver<io::Result<PeerStream>>, JoinHandleOf<TypeConfig, ()>) {
     let (accepted, streams) = mpsc::channel(ACCEPTED_MAX);
-    drop(TypeConfig::spawn(accept(transport, cluster, listener, accepted)));
-    streams
+    (streams, TypeConfig::spawn(accept(transport, cluster, listener, accepted)))
 }
 
 async fn accept(
@@ -53,8 +54,12 @@ async fn accept(
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     let strangers = Arc::new(Strangers::default());
     loop {
+        let permit = tokio::select! {
+            () = accepted.closed() => return,
+            permit = handshakes.clone().acquire_owned() => permit,
+        };
         // The semaphore is never closed.
-        let Ok(permit) = handshakes.clone().acquire_owned().await else { return };
+        let Ok(permit) = permit else { return };
         let (stream, source) = tokio::select! {
             () = accepted.closed() => return,
             next = listener.accept() => match next {
@@ -97,9 +102,11 @@ async fn shake(
     });
     let config = transport.server(doorman.clone()).map_err(io::Error::other)?;
     let stream = TlsAcceptor::from(Arc::new(config)).accept(stream).await?;
-    let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let tls = stream.get_ref().1;
+    let mark = ConnectionMark::of(tls).map_err(io::Error::other)?;
+    let shown = tls.peer_certificates().and_then(|chain| chain.first());
     let caller = shown
-        .and_then(|shown| doorman.caller(shown))
+        .and_then(|shown| doorman.caller(shown, mark))
         .ok_or_else(|| io::Error::other("the certificate is neither a node's nor a token's"))?;
     Ok(PeerStream { stream, caller })
 }
@@ -118,8 +125,12 @@ impl fmt::Debug for Doorman {
 }
 
 impl Doorman {
-    /// Whose `certificate` is, after a handshake.
-    fn caller(&self, certificate: &CertificateDer<'_>) -> Option<Caller> {
+    /// Whose `certificate` is, after the handshake of a connection.
+    fn caller(
+        &self,
+        certificate: &CertificateDer<'_>,
+        connection: ConnectionMark,
+    ) -> Option<Caller> {
         let now = UnixTime::since_unix_epoch(Duration::from_millis((self.cluster.inner.clock)().0));
         // The names in a certificate count only if our authority has signed it.
         if self.members.verify_client_cert(certificate, &[], now).is_ok() {
@@ -127,7 +138,8 @@ impl Doorman {
             let node = certificate.valid_dns_names().find_map(|name| named_node(self.id, name))?;
             return Some(Caller::Node(node));
         }
-        self.token(certificate).map(Caller::Token)
+        let token = self.token(certificate)?;
+        Some(Caller::Token(Bearer { token, connection }))
     }
 
     /// The open token whose key `certificate` is of. Whoever signed it: the handshake proves that

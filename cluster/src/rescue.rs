@@ -18,7 +18,7 @@ use crate::medium::{Medium, Recovered, Request};
 use crate::open::{create_store, failed, open_store};
 use crate::runtime::{LogId, Membership, NodeId, RaftEntry, SnapshotMeta, StoredMembership, Vote};
 use crate::snapshot::Shelf;
-use crate::storage::OpenError;
+use crate::storage::{self, OpenError};
 
 /// What a store holds on which a node is to go on alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +82,8 @@ async fn go_on_alone(
 /// Creates a store that begins with `state`, as of log index `index`, with this node as the only
 /// voter.
 ///
+/// It is filled aside and takes its place when it holds everything: a store that is there is whole.
+///
 /// # Errors
 /// When there is a store already, or the file system fails.
 pub async fn create_from(
@@ -92,11 +94,13 @@ pub async fn create_from(
     state: &State,
 ) -> Result<(), OpenError> {
     let bytes = state.encode().map_err(|error| failed(data_dir)(io::Error::other(error)))?;
-    create_store(data_dir, node_id, None).await?;
-    let (disk, _) = open_store(data_dir, node_id).await?;
+    let _lock = storage::lock(data_dir)?;
+    let aside = storage::clear_aside(data_dir)?;
+    create_store(&aside, node_id, None).await?;
+    let (disk, _) = open_store(&aside, node_id).await?;
     let written = begin_with(&disk, node_id, address, index, &bytes).await;
-    close(data_dir, disk).await?;
-    written.map_err(failed(data_dir))
+    close(&aside, disk).await?;
+    written.and_then(|()| storage::place(data_dir)).map_err(failed(data_dir))
 }
 
 async fn begin_with(

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ConnectionCommon, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client};
 use watchword_core::id::{ClusterId, TokenId};
@@ -23,6 +23,8 @@ use crate::runtime::NodeId;
 /// Every name in the cluster's certificates ends so. It is never looked up.
 const DOMAIN: &str = "watchword";
 const ALPN: &[u8] = b"h2";
+/// What the mark of a connection is exported under (RFC 8446 section 7.5).
+const MARK_LABEL: &[u8] = b"EXPORTER-watchword-connection";
 
 /// What a node proves itself with.
 pub struct Credentials {
@@ -63,7 +65,37 @@ pub enum Caller {
     /// A node with a certificate of this cluster.
     Node(NodeId),
     /// Somebody who holds a token.
-    Token(TokenId),
+    Token(Bearer),
+}
+
+/// Who holds a token, and by which connection he has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bearer {
+    /// The token.
+    pub token: TokenId,
+    /// The connection.
+    pub connection: ConnectionMark,
+}
+
+/// What only the two ends of one TLS connection know of it, and no other connection has. Whoever
+/// signs it shows that he signs here and now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionMark(pub [u8; 32]);
+
+impl fmt::Debug for ConnectionMark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ConnectionMark(..)")
+    }
+}
+
+impl ConnectionMark {
+    /// The mark of a connection whose handshake is done.
+    ///
+    /// # Errors
+    /// Before that.
+    pub fn of<Data>(connection: &ConnectionCommon<Data>) -> Result<Self, rustls::Error> {
+        connection.export_keying_material([0; 32], MARK_LABEL, None).map(Self)
+    }
 }
 
 /// The credentials are of no use.

@@ -59,6 +59,9 @@ pub struct Node {
     /// The key that its first certificate was made for, a DER SubjectPublicKeyInfo: a node that asks
     /// twice, because the first answer was lost, is the same node.
     pub public_key: Arc<[u8]>,
+    /// The token that admitted it; none for the founder. No other token's bearer is told that the
+    /// node was admitted: what comes with that answer opens every secret.
+    pub admitted_by: Option<TokenId>,
     /// False for a node that only follows.
     pub votes: bool,
     /// Who leads if several can: the highest.
@@ -70,14 +73,22 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node as it comes: with the usual priority, and not removed.
+    /// A node as it comes: without a token, with the usual priority, and not removed.
     pub(crate) fn new(
         address: Arc<str>,
         public_key: Arc<[u8]>,
         votes: bool,
         admitted: Timestamp,
     ) -> Self {
-        Self { address, public_key, votes, priority: PRIORITY_DEFAULT, admitted, removed: None }
+        Self {
+            address,
+            public_key,
+            admitted_by: None,
+            votes,
+            priority: PRIORITY_DEFAULT,
+            admitted,
+            removed: None,
+        }
     }
 }
 

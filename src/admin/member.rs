@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use watchword_cluster::{Caller, TransferError, node_name};
+use watchword_cluster::{Bearer, Caller, TransferError, node_name};
 use watchword_core::command::{Admit, Found, NodeChange};
 use watchword_core::id::{ClusterId, TokenId};
 use watchword_core::node::{Authority, NodeId};
@@ -12,6 +12,7 @@ use watchword_core::{Applied, Command, Refusal};
 use super::{Admin, AdminError, rfc3339};
 use crate::keys::Owner;
 use crate::pki::{self, PkiError, Token};
+use crate::possession::Claim;
 use crate::{clock, random};
 
 /// A member as shown.
@@ -85,6 +86,8 @@ pub struct JoinSpec {
     pub public_key: Vec<u8>,
     /// False if it is only to follow.
     pub votes: bool,
+    /// That it holds the private half of the key: a signature of its [`Claim`].
+    pub proof: Vec<u8>,
 }
 
 /// What a node gets that was admitted.
@@ -246,14 +249,16 @@ impl Admin {
     /// Admits a node whose bearer has shown `caller` to be a token.
     ///
     /// # Errors
-    /// When the token is used up, has lapsed, or the node cannot be admitted.
+    /// When the bearer does not hold the node's key, the token is used up or has lapsed, or the node
+    /// cannot be admitted.
     pub async fn admit(&self, caller: Caller, spec: JoinSpec) -> Result<Admitted, AdminError> {
-        let Caller::Token(token) = caller else {
+        let Caller::Token(bearer) = caller else {
             return Err(AdminError::Invalid("only a token admits a node".to_owned()));
         };
+        self.check_proof(bearer, &spec)?;
         let now = clock::now();
         let admit = Admit {
-            token,
+            token: bearer.token,
             address: spec.address.into(),
             public_key: spec.public_key.into(),
             votes: spec.votes,
@@ -275,6 +280,21 @@ impl Admin {
         let data_keys = self.keys.export(state.data_keys())?;
         let epoch = state.nodes().epoch();
         Ok(Admitted { node, authority: authority.0, certificate, epoch, data_keys })
+    }
+
+    /// Checks that `bearer` holds the key that he wants certified. He gets what belongs to whoever
+    /// holds it, and everybody can see a member's public key.
+    fn check_proof(&self, bearer: Bearer, spec: &JoinSpec) -> Result<(), AdminError> {
+        let state = self.cluster.state();
+        let authority = state.nodes().authority().ok_or(AdminError::NotFounded)?;
+        let token = state.nodes().token(bearer.token).ok_or(Refusal::TokenUnknown)?;
+        let claim = Claim {
+            token: &token.public_key,
+            authority: pki::authority_hash(&authority.certificate),
+            connection: bearer.connection.0,
+            public_key: &spec.public_key,
+        };
+        Ok(claim.check(&spec.proof)?)
     }
 
     /// The authority as the state holds it, and able to sign.

@@ -12,6 +12,7 @@ use crate::error_chain::chain;
 use crate::keys::Keyring;
 use crate::logging;
 use crate::node::check_private;
+use crate::stage::Stage;
 
 #[derive(Args)]
 #[command(after_help = "Example:\n  watchword check --config /etc/watchword/watchword.toml\n\n\
@@ -56,6 +57,7 @@ fn check_data_dir(config: &Config) -> Result<String, String> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {
             check_private(path).map_err(|error| error.to_string())?;
+            Stage::of(path).map_err(|error| chain(&error))?;
             tempfile::tempfile_in(path).map_err(|error| format!("cannot write to it: {error}"))?;
             Ok(path.display().to_string())
         }

@@ -64,6 +64,7 @@ fn classify(error: &AdminError) -> (StatusCode, &'static str) {
             | Refusal::RotationUnfinished
             | Refusal::NodesChanged(_)
             | Refusal::SealedOtherwise(_)
+            | Refusal::NodeAdmittedOtherwise(_)
             | Refusal::FeatureDisabled(_) => (StatusCode::CONFLICT, "conflict"),
             Refusal::DeviceMalformed
             | Refusal::KeyMalformed

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::data_key::{DataKey, DataKeys};
-use super::private_file::{read_private, replace_private, write_private};
+use super::private_file::{read_private, replace_private};
 use super::sealing::KEY_BYTES;
 use super::wrapping::{WrappedBy, unwrap, wrap};
 use super::{KeyError, Keyring};
@@ -48,7 +48,7 @@ impl KeyringFile {
         }
         let key = Zeroizing::new(random::bytes::<KEY_BYTES>()?);
         let text = Zeroizing::new(HEXLOWER_PERMISSIVE.encode(&*key) + "\n");
-        write_private(key_file, text.as_bytes())
+        replace_private(key_file, text.as_bytes())
     }
 
     /// What it has to hold.
@@ -91,7 +91,7 @@ impl Keyring {
         }
         let file = KeyringFile { path, source: source.clone() };
         file.make_key_file()?;
-        write_private(&file.path, &file.content(&keys)?)?;
+        file.replace(&keys)?;
         Ok(Self::new(keys, file))
     }
 
@@ -149,6 +149,7 @@ mod tests {
 
     use super::*;
     use crate::keys::Owner;
+    use crate::keys::private_file::write_private;
 
     fn directory() -> tempfile::TempDir {
         tempfile::tempdir().expect("temporary directory")

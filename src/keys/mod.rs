@@ -29,7 +29,7 @@ use data_key::{DataKeys, KEYS_MAX};
 use keyring_file::KeyringFile;
 pub use passphrase::PassphraseKey;
 pub use pkcs11::Pkcs11Error;
-pub use private_file::{read_private, replace_private};
+pub use private_file::{read_private, remove_private, replace_private};
 
 use crate::random::RandomError;
 

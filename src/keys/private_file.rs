@@ -38,6 +38,24 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
     sync_parent(path).map_err(failed)
 }
 
+/// Removes a file that [`replace_private`] wrote, and what one that was cut off has left, durably.
+/// That there is none is no error.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub fn remove_private(path: &Path) -> Result<(), KeyError> {
+    let failed = |source| KeyError::File { path: path.to_owned(), source };
+    let mut was_there = false;
+    for path in [path, &path.with_added_extension("new")] {
+        match std::fs::remove_file(path) {
+            Ok(()) => was_there = true,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    if was_there { sync_parent(path).map_err(failed) } else { Ok(()) }
+}
+
 fn sync_parent(path: &Path) -> std::io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     std::fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all()

@@ -11,7 +11,7 @@ use crate::radius_login::KEY;
 const PASSPHRASE: &str = "correct horse battery";
 
 /// A node of its own with alice (HOTP) and bob (TOTP and a password).
-pub(crate) fn node() -> Node {
+pub(crate) fn node_to_back_up() -> Node {
     let directory = Directory::for_peers();
     directory.cli(&["init"]).done();
     let node = directory.serve();
@@ -41,7 +41,7 @@ pub(crate) fn passphrase(directory: &Directory) -> String {
 
 #[test]
 fn what_the_backup_does_not_know_of_is_not_accepted_again() {
-    let node = node();
+    let node = node_to_back_up();
     let mut nas = Nas::new(&node);
     assert_eq!(nas.login("alice", &KEY.passcode(0)), Code::AccessAccept);
     node.cli(&["user", "bypass", "bob", "--reason", "new phone"]).done();
@@ -83,7 +83,7 @@ fn what_the_backup_does_not_know_of_is_not_accepted_again() {
 
 #[test]
 fn a_damaged_or_foreign_backup_is_refused_by_the_name_of_the_part() {
-    let node = node();
+    let node = node_to_back_up();
     let file = backup(&node);
     let directory = Directory::for_peers();
     let passphrase = passphrase(&directory);

@@ -32,6 +32,10 @@ fn a_node_goes_on_alone_and_the_lost_majority_is_told_so() {
     });
     for (process, directory) in back {
         process.wait_for_error("that it was removed", told_removed);
+        // It may be told before it can be asked.
+        process.wait_for_error("that it has started", |line| {
+            line.contains("\"node started\"").then_some(())
+        });
         directory.wait_for_status("it has stopped", |status| {
             status["ready"] == false && status["role"] == "stopped"
         });

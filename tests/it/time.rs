@@ -98,7 +98,7 @@ fn a_node_whose_clock_is_off_by_minutes_decides_nothing_and_says_why() {
 
 #[test]
 fn a_machine_whose_clock_is_behind_the_backup_restores_nothing() {
-    let node = backup::node();
+    let node = backup::node_to_back_up();
     let file = backup::backup(&node);
     let directory = Directory::for_peers();
     let passphrase = backup::passphrase(&directory);

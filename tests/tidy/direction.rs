@@ -18,6 +18,7 @@ const LAYERS: &[(u8, &[&str])] = &[
             "logging",
             "metrics",
             "pki",
+            "possession",
             "random",
             "throttle",
         ],
@@ -25,7 +26,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (3, &["backup", "directory", "delivery"]),
     (4, &["auth", "admin"]),
     (5, &["radius", "ldap", "https", "admission"]),
-    (6, &["cli", "custody", "join", "node", "main", "lib"]),
+    (6, &["cli", "custody", "join", "node", "stage", "main", "lib"]),
 ];
 
 fn layer(module: &str) -> Option<u8> {
@@ -50,6 +51,7 @@ const CLUSTER_USERS: &[(&str, &str)] = &[
     ("node", "opens and closes it"),
     ("custody", "follows the data key in force"),
     ("join", "makes an empty one"),
+    ("stage", "asks whether there is one"),
     ("cli/log_dump.rs", "reads the store of a stopped node"),
 ];
 

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use openraft::entry::RaftEntry as _;
 
@@ -15,6 +15,7 @@ use crate::runtime::{NodeId, RaftEntry};
 use crate::sidecar::{Marks, Sidecar};
 
 const UNFINISHED: &str = "raft.new";
+const ASIDE: &str = "raft.restore";
 
 /// Makes a store that holds `first` as its only entry, or none, for a node that is to join.
 ///
@@ -43,6 +44,29 @@ pub(crate) fn create(
     sync_dir(data_dir).map_err(failed)?;
     // The entry of `data_dir` itself may be as new as the store.
     data_dir.parent().map_or(Ok(()), sync_dir).map_err(failed)
+}
+
+/// An empty place beside the store, for one that is filled before it takes its place.
+pub(crate) fn clear_aside(data_dir: &Path) -> Result<PathBuf, OpenError> {
+    let (store, aside) = (data_dir.join(STORE), data_dir.join(ASIDE));
+    let failed = |source| OpenError::Io { dir: store.clone(), source };
+    if store.try_exists().map_err(failed)? {
+        return Err(OpenError::Exists(store));
+    }
+    if aside.try_exists().map_err(failed)? {
+        fs::remove_dir_all(&aside).map_err(failed)?;
+    }
+    fs::DirBuilder::new().mode(0o700).create(&aside).map_err(failed)?;
+    Ok(aside)
+}
+
+/// Puts the store that was made aside in its place, durably.
+pub(crate) fn place(data_dir: &Path) -> io::Result<()> {
+    let aside = data_dir.join(ASIDE);
+    fs::rename(aside.join(STORE), data_dir.join(STORE))?;
+    sync_dir(data_dir)?;
+    data_dir.parent().map_or(Ok(()), sync_dir)?;
+    fs::remove_dir_all(aside)
 }
 
 fn fill(dir: &Path, node_id: NodeId, first: Option<&RaftEntry>) -> io::Result<()> {

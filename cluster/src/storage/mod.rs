@@ -20,12 +20,15 @@
 //!
 //! ```text
 //! data_dir/raft.lock          held while the store is open
+//! data_dir/raft.new/          a store that is being created
+//! data_dir/raft.restore/      one that is being filled before it takes its place
 //! data_dir/raft/sled/         the database, see `database`
 //! data_dir/raft/sidecar       see `sidecar`
 //! data_dir/raft/removed       there once a member has said that this node was removed
 //! ```
 
 use std::fs::{File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -39,7 +42,7 @@ mod error;
 mod open;
 mod store;
 
-pub(crate) use create::create;
+pub(crate) use create::{clear_aside, create, place};
 pub use error::OpenError;
 pub(crate) use open::open;
 pub(crate) use store::Storage;
@@ -64,8 +67,13 @@ struct Identity {
     node_id: NodeId,
 }
 
+/// Whether there is a store in `data_dir`; one that was not finished is none.
+pub(crate) fn exists(data_dir: &Path) -> io::Result<bool> {
+    data_dir.join(STORE).try_exists()
+}
+
 /// Keeps every other process away from the store, for as long as the file is open.
-fn lock(data_dir: &Path) -> Result<File, OpenError> {
+pub(crate) fn lock(data_dir: &Path) -> Result<File, OpenError> {
     let failed = |source| OpenError::Io { dir: data_dir.join(STORE), source };
     let path = data_dir.join(LOCK);
     let file = File::options().write(true).create(true).truncate(false).open(path);

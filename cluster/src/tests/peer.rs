@@ -14,7 +14,11 @@ use super::members::{admission, founding, token};
 use super::*;
 use crate::network::{self, MESSAGE_BYTES_MAX, frame};
 use crate::service::PeerService;
-use crate::transport::Caller;
+use crate::transport::{Bearer, Caller, ConnectionMark};
+
+fn bearer() -> Caller {
+    Caller::Token(Bearer { token: TokenId([1; 16]), connection: ConnectionMark([2; 32]) })
+}
 
 /// A call by `caller`, of this epoch.
 fn call(data: Vec<u8>, caller: Caller, epoch: Option<u64>) -> Request<Frame> {
@@ -74,7 +78,7 @@ async fn whoever_is_no_member_of_this_epoch_gets_nothing() {
         async move { service.read_index(request).await.map(drop).map_err(|status| status.code()) }
     };
     assert_eq!(asked(Caller::Node(2), Some(0)).await, Ok(()));
-    let token = Caller::Token(TokenId([1; 16]));
+    let token = bearer();
     assert_eq!(asked(token, Some(0)).await, Err(Code::PermissionDenied));
     assert_eq!(asked(Caller::Node(2), None).await, Err(Code::InvalidArgument));
     // Somebody of a later epoch: the cluster went on without this node, which decides nothing more.
@@ -176,7 +180,7 @@ async fn a_key_is_kept_when_a_member_hands_it_out_and_for_nobody_else() {
         let kept = service.hold_key(call(key.to_vec(), caller, epoch)).await;
         kept.map(drop).map_err(|status| (status.code(), status.message().to_owned()))
     };
-    let token = Caller::Token(TokenId([1; 16]));
+    let token = bearer();
     let refused = hand(b"good", token, Some(0)).await.expect_err("no member");
     assert_eq!(refused.0, Code::PermissionDenied);
     let refused = hand(b"good", Caller::Node(2), None).await.expect_err("of no epoch");

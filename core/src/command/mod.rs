@@ -341,6 +341,12 @@ pub enum Refusal {
     /// An earlier key is still needed.
     #[error("{0} secrets are sealed under an earlier data key; run: watchword rekey --rotate")]
     SealedOtherwise(u64),
+    /// Another token admitted the node, or it is the founder.
+    #[error(
+        "another token admitted node {0}, which has this key; if that join was never finished, remove \
+         node {0}, empty the data directory, and join again"
+    )]
+    NodeAdmittedOtherwise(NodeId),
 }
 
 /// A text that was refused.

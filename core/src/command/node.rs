@@ -93,7 +93,8 @@ pub(super) fn revoke_token(state: &mut State, id: TokenId) -> Result<(), Refusal
     state.nodes.tokens.remove(&id).map(drop).ok_or(Refusal::TokenUnknown)
 }
 
-/// Admits a node. One that asks again, with the same key and token, gets the same id.
+/// Admits a node. One that asks again, with the same key and token, gets the same id, also when the
+/// token is used up meanwhile: its first answer was lost.
 pub(super) fn admit(state: &mut State, at: Moment, admit: &Admit) -> Result<Applied, Refusal> {
     let token = state.nodes.tokens.get(&admit.token).ok_or(Refusal::TokenUnknown)?.clone();
     check_key(&admit.public_key)?;
@@ -104,6 +105,10 @@ pub(super) fn admit(state: &mut State, at: Moment, admit: &Admit) -> Result<Appl
     if let Some((id, node)) = known {
         return match node.removed {
             Some(_) => Err(Refusal::NodeRemoved(id)),
+            // A node's key is no secret: every certificate shows it.
+            None if node.admitted_by != Some(admit.token) => {
+                Err(Refusal::NodeAdmittedOtherwise(id))
+            }
             None => Ok(Applied::Admitted(id)),
         };
     }
@@ -114,6 +119,7 @@ pub(super) fn admit(state: &mut State, at: Moment, admit: &Admit) -> Result<Appl
     check_count(state.nodes.present().count() + 1, NODES_MAX as usize, Countable::Nodes)?;
     let id = state.nodes.iter().last().map_or(FOUNDER, |(last, _)| last + 1);
     let node = Node::new(admit.address.clone(), admit.public_key.clone(), admit.votes, at.now);
+    let node = Node { admitted_by: Some(admit.token), ..node };
     state.nodes.nodes.insert(id, Arc::new(node));
     let uses_left = token.uses_left - 1;
     state.nodes.tokens.insert(admit.token, JoinToken { uses_left, ..token });

@@ -40,6 +40,20 @@ fn a_node_that_asks_again_is_the_same_node() {
 }
 
 #[test]
+fn a_node_is_known_to_the_token_that_admitted_it_and_to_no_other() {
+    let mut replica = founded();
+    replica.apply(create_token(1, 1));
+    assert_eq!(replica.apply(admit(1, 2, "b:7400")), Applied::Admitted(2));
+    assert_eq!(replica.state.nodes().get(2).and_then(|node| node.admitted_by), Some(token_id(1)));
+    replica.apply(create_token(2, 1));
+    refuses(&mut replica, admit(2, 2, "b:7400"), Refusal::NodeAdmittedOtherwise(2));
+    // The founder came by none, and its key is no secret either.
+    refuses(&mut replica, admit(2, 1, "b:7400"), Refusal::NodeAdmittedOtherwise(FOUNDER));
+    assert_eq!(replica.apply(admit(2, 3, "c:7400")), Applied::Admitted(3), "nothing is used up");
+    refuses(&mut replica, admit(2, 2, "b:7400"), Refusal::NodeAdmittedOtherwise(2));
+}
+
+#[test]
 fn a_token_lapses_and_can_be_taken_back() {
     let mut replica = founded();
     replica.apply(create_token(1, 1));
