@@ -1,7 +1,7 @@
 //! Proof that a node which joins holds the key that it wants certified.
 //!
 //! A node's public key is no secret: every certificate shows it. Whoever asks as the node that has a
-//! key is answered with all that this node would get, so he signs the question with it. What he signs
+//! key is answered with all that this node would get, so it signs the question with it. What it signs
 //! is good for one token, one cluster and one connection, and for nothing else that the key signs.
 
 use crate::pki::{self, PkiError, PrivateKey};
