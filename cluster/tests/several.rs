@@ -167,6 +167,12 @@ async fn found(pki: &Pki, count: u64) -> Vec<Site> {
     sites
 }
 
+/// Which of them leads.
+fn leader_of(sites: &[Site]) -> usize {
+    let leads = |site: &Site| site.cluster.status().role == Role::Leader;
+    sites.iter().position(leads).expect("a leader")
+}
+
 async fn admit(cluster: &Cluster, node: u64, address: &str) -> Applied {
     cluster.propose(admission(node, address)).await.expect("applied")
 }
@@ -208,8 +214,7 @@ async fn any_node_takes_proposals_and_reads() {
 async fn two_of_three_go_on_when_the_leader_is_gone_and_it_catches_up_again() {
     let pki = Pki::new();
     let mut sites = found(&pki, 3).await;
-    let leader = sites.iter().position(|site| site.cluster.status().role == Role::Leader);
-    let gone = sites.remove(leader.expect("a leader"));
+    let gone = sites.remove(leader_of(&sites));
     let (address, node) = (gone.address.clone(), gone.cluster.status().node_id);
     let dir = gone.stop().await;
     // Asked at once, before anybody has noticed: reads and proposals wait for the new leader.
@@ -261,8 +266,7 @@ async fn without_a_quorum_nothing_is_decided() {
 async fn a_leader_that_is_left_alone_under_load_leaves_nobody_waiting() {
     let pki = Pki::new();
     let mut sites = found(&pki, 3).await;
-    let leader = sites.iter().position(|site| site.cluster.status().role == Role::Leader);
-    let leader = sites.remove(leader.expect("a leader"));
+    let leader = sites.remove(leader_of(&sites));
     for site in sites {
         site.stop().await;
     }
@@ -284,11 +288,7 @@ async fn a_leader_that_is_left_alone_under_load_leaves_nobody_waiting() {
 async fn leadership_is_handed_over_and_a_removed_leader_leaves() {
     let pki = Pki::new();
     let sites = found(&pki, 3).await;
-    let leader = |sites: &[Site]| {
-        let lead = |site: &Site| site.cluster.status().role == Role::Leader;
-        sites.iter().position(lead)
-    };
-    let first = leader(&sites).expect("a leader");
+    let first = leader_of(&sites);
     let heir = sites[(first + 1) % 3].cluster.status().node_id;
     assert_eq!(sites[first].cluster.transfer(Some(heir)).await, Ok(heir));
     let second = (first + 1) % 3;
@@ -309,8 +309,7 @@ async fn a_leader_whose_clock_steps_stamps_nothing_and_hands_over() {
     for site in &sites {
         site.until("its clock is known", |cluster| cluster.status().clock_error_ms.is_some()).await;
     }
-    let leader = sites.iter().position(|site| site.cluster.status().role == Role::Leader);
-    let leader = leader.expect("a leader");
+    let leader = leader_of(&sites);
     let before = sites[leader].cluster.state().time();
     sites[leader].clock_step_ms.store(300_000, Ordering::Relaxed);
     let own = sites[leader].cluster.propose(add_user(0)).await;
@@ -363,8 +362,7 @@ async fn a_drained_node_alone_still_takes_others_in_and_hands_over_to_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn leadership_goes_to_nobody_who_would_not_lead() {
     let sites = found(&Pki::new(), 3).await;
-    let leader = sites.iter().position(|site| site.cluster.status().role == Role::Leader);
-    let leader = leader.expect("a leader");
+    let leader = leader_of(&sites);
     let drained = &sites[(leader + 1) % 3].cluster;
     assert_eq!(drained.drain(true).await, Ok(()));
     let id = drained.status().node_id;
