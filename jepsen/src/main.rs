@@ -1,0 +1,3 @@
+//! `jepsen`: runs, checks and reports.
+
+fn main() {}
