@@ -18,6 +18,7 @@
 //! * `storage`: the store on sled
 //! * `sidecar`: how far the store must at least have got
 //! * `block`, `logged`, `record`: layouts
+//! * `net`: the network below them: TCP, or a simulation's
 //! * `transport`, `reception`: connections to peers, and from them: who is at the other end
 //! * `network`, `service`: what is asked of peers, and done for them
 //! * `contact`: when the leader was last heard of; `quorum`: whether it is heard itself
@@ -28,6 +29,7 @@
 //! * `rescue`: going on without a lost majority, and beginning from a saved state
 //! * `dump`: the store in readable form
 //! * `contain`: a panic of the database becomes an error
+//! * `blocking`: what keeps a core busy
 //! * `probe`: where tests break the writing
 
 use std::fmt;
@@ -40,6 +42,7 @@ use watchword_core::State;
 use watchword_core::time::Timestamp;
 
 mod block;
+mod blocking;
 mod contact;
 mod contain;
 mod disk;
@@ -51,6 +54,7 @@ mod medium;
 mod membership;
 mod memory;
 mod message;
+pub mod net;
 mod network;
 mod open;
 mod options;
@@ -73,10 +77,11 @@ mod survey;
 mod tests;
 mod transport;
 
+pub use blocking::off_thread;
 pub use dump::{Content, Dump, DumpedEntry, DumpedSnapshot, Members, dump};
 pub use hand_out::HandOutError;
 pub use membership::TransferError;
-pub use memory::MemoryDisk;
+pub use memory::{Inspected, MemoryDisk};
 pub use message::read_as_every_message;
 pub use open::{NoLeader, ServeError, ShutdownError, SnapshotFailed};
 pub use options::{KeepKey, Options, SNAPSHOT_AFTER_ENTRIES, Timing};

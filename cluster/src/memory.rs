@@ -9,9 +9,11 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use openraft::EntryPayload;
 use openraft::entry::RaftEntry as _;
 use openraft::storage::IOFlushed;
 use openraft::type_config::TypeConfigExt;
+use watchword_core::codec;
 
 use crate::medium::{Answer, Progress, Recovered, Request, SnapshotRecord, answer};
 use crate::runtime::{LogId, RaftEntry, StoredMembership, TypeConfig, Vote};
@@ -33,6 +35,8 @@ struct Shared {
     /// What a reader sees.
     live: Image,
     pending: Vec<(Change, Waiter)>,
+    /// Lowest index of the log that has changed since somebody asked.
+    changed_from: Option<u64>,
     /// A task is on its way to sync.
     syncing: bool,
     crashed: bool,
@@ -58,6 +62,28 @@ enum Change {
     Nothing,
 }
 
+impl Change {
+    /// The first index of the log at which something else stands afterwards.
+    fn first_changed(&self) -> Option<u64> {
+        match self {
+            Self::Append(entries) => entries.first().map(RaftEntry::index),
+            Self::Truncate(after) => Some(after.map_or(0, |after| after.index + 1)),
+            _ => None,
+        }
+    }
+}
+
+/// One entry of a log, for those who compare logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspected {
+    /// Its index.
+    pub index: u64,
+    /// The term of the leader that made it.
+    pub term: u64,
+    /// What it says, encoded.
+    pub content: Vec<u8>,
+}
+
 enum Waiter {
     Append(IOFlushed<TypeConfig>),
     Other(Answer<()>),
@@ -75,19 +101,52 @@ impl MemoryDisk {
             synced: image.clone(),
             live: image,
             pending: Vec::new(),
+            changed_from: Some(0),
             syncing: false,
             crashed: false,
         };
         Self { shared: Arc::new(Mutex::new(shared)), progress, sync_delay }
     }
 
-    /// What is left after losing power now. Whoever still uses this disk gets errors.
+    /// What is left after losing power now. Of what was not synced, the first `survivors` changes
+    /// happen to have reached the disk. Whoever still uses this disk gets errors.
     #[must_use]
-    pub fn crash(&self) -> Self {
+    pub fn crash(&self, survivors: usize) -> Self {
         let mut shared = self.shared();
         shared.crashed = true;
-        shared.pending.clear();
+        let pending = std::mem::take(&mut shared.pending);
+        for (change, _) in pending.iter().take(survivors) {
+            shared.synced.apply(change);
+        }
         Self::with(shared.synced.clone(), self.sync_delay)
+    }
+
+    /// Changes that are not synced.
+    pub fn pending(&self) -> usize {
+        self.shared().pending.len()
+    }
+
+    /// The entries of the log from the first that has changed since the last call, as a reader sees
+    /// them; `None` when none has. For those who check what replicas may never do.
+    pub fn take_changed(&self) -> Option<Vec<Inspected>> {
+        let mut shared = self.shared();
+        let from = shared.changed_from.take()?;
+        let inspected = |entry: &RaftEntry| Inspected {
+            index: entry.index(),
+            term: entry.log_id().leader_id.term,
+            content: match &entry.payload {
+                EntryPayload::Normal(logged) => logged.bytes().to_vec(),
+                other => codec::encode(other).unwrap_or_default(),
+            },
+        };
+        Some(shared.live.log.range(from..).map(|(_, entry)| inspected(entry)).collect())
+    }
+
+    /// Index of the last entry that was purged, and of the last entry.
+    pub fn bounds(&self) -> (u64, u64) {
+        let shared = self.shared();
+        let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
+        (index(shared.live.purged), index(shared.live.last()))
     }
 
     pub(crate) fn recovered(&self) -> Recovered {
@@ -136,6 +195,10 @@ impl MemoryDisk {
                 return answer(done, chunk.ok_or_else(|| io::Error::other("it is missing")));
             }
         };
+        if let Some(from) = change.first_changed() {
+            let lowest = shared.changed_from.map_or(from, |before| before.min(from));
+            shared.changed_from = Some(lowest);
+        }
         shared.live.apply(&change);
         shared.pending.push((change, waiter));
         if !shared.syncing {

@@ -31,7 +31,6 @@ use openraft::type_config::TypeConfigExt;
 use openraft::{BasicNode, OptionalSend};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::service::Interceptor;
@@ -42,6 +41,7 @@ use watchword_core::codec;
 use watchword_proto::Frame;
 use watchword_proto::peer_client::PeerClient;
 
+use crate::net::BoxedStream;
 use crate::options::Options;
 use crate::quorum::Quorum;
 use crate::runtime::{Instant, NodeId, Snapshot, SnapshotMeta, TypeConfig, Vote};
@@ -307,7 +307,7 @@ impl Connector {
         failed.last.is_some_and(|last| TypeConfig::now() < last + pause(failed.count))
     }
 
-    async fn connect(self) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
+    async fn connect(self) -> io::Result<TokioIo<TlsStream<BoxedStream>>> {
         if self.is_too_early() {
             return Err(io::Error::other("it was not reached a moment ago"));
         }
@@ -340,7 +340,7 @@ impl Connector {
 }
 
 impl tower_service::Service<Uri> for Connector {
-    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Response = TokioIo<TlsStream<BoxedStream>>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 

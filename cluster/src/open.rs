@@ -12,16 +12,17 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::entry::RaftEntry as _;
 use openraft::type_config::TypeConfigExt;
 use openraft::{BasicNode, EntryPayload, RaftLogReader};
-use tokio::net::TcpListener;
 use watchword_proto::peer_server::PeerServer;
 
 use crate::block::log_id;
+use crate::blocking::off_thread;
 use crate::contact::Contact;
 use crate::disk::Disk;
 use crate::log_store::LogStore;
 use crate::medium::{Medium, Recovered, Request};
 use crate::membership::Pace;
 use crate::memory::MemoryDisk;
+use crate::net::Listener;
 use crate::network::{CONNECTION_WINDOW, KEEP_ALIVE, MESSAGE_BYTES_MAX, Network, STREAM_WINDOW};
 use crate::options::{self, Options};
 use crate::propose::{Proposer, Route};
@@ -120,7 +121,7 @@ impl Cluster {
     /// When the server fails, or this replica has no transport.
     pub async fn serve_peers(
         &self,
-        listener: TcpListener,
+        listener: impl Listener,
         routes: tonic::service::Routes,
         stop: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
@@ -176,15 +177,13 @@ impl Cluster {
         Self::open_in_memory(options, disk).await
     }
 
-    /// Like [`Cluster::open`], on a disk in memory.
+    /// Like [`Cluster::open`], on a disk in memory. An empty one is that of a node which was
+    /// admitted and waits for the leader to bring it everything.
     ///
     /// # Errors
-    /// When the disk holds nothing.
+    /// When the replication cannot be started.
     pub async fn open_in_memory(options: Options, disk: &MemoryDisk) -> Result<Self, OpenError> {
         let recovered = disk.recovered();
-        if recovered.last.is_none() {
-            return Err(OpenError::Missing(options.data_dir));
-        }
         Self::start(options, Medium::Memory(disk.clone()), recovered).await
     }
 
@@ -371,7 +370,7 @@ pub(crate) async fn create_store(
     first: Option<RaftEntry>,
 ) -> Result<(), OpenError> {
     let dir = data_dir.to_owned();
-    TypeConfig::spawn_blocking(move || storage::create(&dir, node_id, first.as_ref()))
+    off_thread(move || storage::create(&dir, node_id, first.as_ref()))
         .await
         .map_err(failed(data_dir))?
 }
@@ -382,7 +381,7 @@ pub(crate) async fn open_store(
     node_id: NodeId,
 ) -> Result<(Medium, Recovered), OpenError> {
     let dir = data_dir.to_owned();
-    let opening = TypeConfig::spawn_blocking(move || storage::open(&dir, Some(node_id)));
+    let opening = off_thread(move || storage::open(&dir, Some(node_id)));
     let (storage, recovered) = opening.await.map_err(failed(data_dir))??;
     let disk = Disk::start(storage, &recovered).map_err(failed(data_dir))?;
     Ok((Medium::Disk(disk), recovered))

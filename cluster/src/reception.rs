@@ -13,7 +13,6 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_rustls::{TlsAcceptor, server};
 use tonic::transport::server::Connected;
@@ -21,6 +20,7 @@ use watchword_core::id::{ClusterId, TokenId};
 use webpki::EndEntityCert;
 
 use crate::Cluster;
+use crate::net::{BoxedStream, Listener};
 use crate::runtime::{Instant, TypeConfig};
 use crate::transport::{Bearer, Caller, ConnectionMark, Transport, named_node};
 
@@ -38,7 +38,7 @@ const ACCEPTED_MAX: usize = 16;
 pub(crate) fn receive(
     transport: Transport,
     cluster: Cluster,
-    listener: TcpListener,
+    listener: impl Listener,
 ) -> (mpsc::Receiver<io::Result<PeerStream>>, JoinHandleOf<TypeConfig, ()>) {
     let (accepted, streams) = mpsc::channel(ACCEPTED_MAX);
     (streams, TypeConfig::spawn(accept(transport, cluster, listener, accepted)))
@@ -47,7 +47,7 @@ pub(crate) fn receive(
 async fn accept(
     transport: Transport,
     cluster: Cluster,
-    listener: TcpListener,
+    mut listener: impl Listener,
     accepted: mpsc::Sender<io::Result<PeerStream>>,
 ) {
     let visitors = Arc::new(Visitors::default());
@@ -92,9 +92,8 @@ async fn accept(
 async fn shake(
     transport: &Transport,
     cluster: &Cluster,
-    stream: TcpStream,
+    stream: BoxedStream,
 ) -> io::Result<PeerStream> {
-    stream.set_nodelay(true)?;
     let doorman = Arc::new(Doorman {
         members: transport.members(),
         cluster: cluster.clone(),
@@ -193,7 +192,7 @@ impl ClientCertVerifier for Doorman {
 
 /// A connection whose other end has proved who it is.
 pub(crate) struct PeerStream {
-    stream: server::TlsStream<TcpStream>,
+    stream: server::TlsStream<BoxedStream>,
     caller: Caller,
 }
 

@@ -11,12 +11,12 @@ use std::sync::atomic::Ordering;
 
 use futures::{Stream, StreamExt};
 use openraft::raft::{SnapshotResponse, TransferLeaderRequest, VoteRequest};
-use openraft::type_config::TypeConfigExt;
 use tonic::{Request, Response, Status, Streaming};
 use watchword_proto::Frame;
 use watchword_proto::peer_server::Peer;
 
 use crate::Cluster;
+use crate::blocking::off_thread;
 use crate::contact::Contact;
 use crate::network::{self, Append, frame, open};
 use crate::runtime::{NodeId, Snapshot, SnapshotMeta, TypeConfig, Vote};
@@ -185,7 +185,7 @@ impl Peer for PeerService {
     async fn hold_key(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
         self.member(&request)?;
         let (keep, key) = (self.0.inner.keep_key.clone(), request.into_inner().data);
-        let kept = TypeConfig::spawn_blocking(move || keep(&key)).await.map_err(stopped)?;
+        let kept = off_thread(move || keep(&key)).await.map_err(stopped)?;
         kept.map_err(Status::failed_precondition)?;
         frame(&()).map(Response::new)
     }

@@ -13,12 +13,12 @@ use futures::stream::TryReadyChunksError;
 use futures::{Stream, TryStreamExt};
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{EntryResponder, RaftStateMachine};
-use openraft::type_config::TypeConfigExt;
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 use watchword_core::command::FEATURE_LEVEL;
 use watchword_core::{Applied, Command, State};
 
+use crate::blocking::off_thread;
 use crate::runtime::{LogId, RaftEntry, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::snapshot::{Shelf, SnapshotData};
 use crate::survey::Checkpoints;
@@ -165,7 +165,7 @@ impl StateMachine {
     async fn install(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> io::Result<()> {
         let bytes = data.read().await?;
         let encoded = bytes.clone();
-        let decoded = TypeConfig::spawn_blocking(move || State::decode(&encoded)).await?;
+        let decoded = off_thread(move || State::decode(&encoded)).await?;
         // Only what can be decoded is put in force.
         let state = decoded.map_err(io::Error::other)?;
         check_feature_level(&state)?;
@@ -252,7 +252,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let state = self.state.clone();
-        let bytes = TypeConfig::spawn_blocking(move || state.encode()).await?;
+        let bytes = off_thread(move || state.encode()).await?;
         self.shelf.put(self.meta.clone(), &bytes.map_err(io::Error::other)?).await
     }
 }

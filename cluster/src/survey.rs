@@ -21,6 +21,7 @@ use watchword_core::State;
 use watchword_core::time::Timestamp;
 
 use crate::Cluster;
+use crate::blocking::off_thread;
 use crate::network;
 use crate::runtime::{Instant, Membership, NodeId, TypeConfig};
 use crate::status::Role;
@@ -116,7 +117,7 @@ impl Checkpoints {
     /// Takes the digest of `state`, which stands still, beside everything else.
     pub(crate) fn take(self: &Arc<Self>, index: u64, state: State) {
         let checkpoints = self.clone();
-        drop(TypeConfig::spawn_blocking(move || match state.digest() {
+        drop(off_thread(move || match state.digest() {
             Ok(digest) => {
                 let mut latest = checkpoints.latest.lock().unwrap_or_else(PoisonError::into_inner);
                 latest.push_back((index, digest));

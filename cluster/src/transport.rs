@@ -1,4 +1,4 @@
-//! Connections between nodes: TCP, TLS 1.3, and who is at the other end.
+//! Connections between nodes: TLS 1.3, and who is at the other end.
 //!
 //! Both sides prove who they are with certificates of the cluster's own authority, which name the
 //! cluster and the node, so a connection that arrives at the wrong node, or in another cluster, does
@@ -14,10 +14,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{ClientConfig, ConnectionCommon, RootCertStore, ServerConfig};
-use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client};
 use watchword_core::id::{ClusterId, TokenId};
 
+use crate::net::{BoxedStream, Net, Tcp};
 use crate::runtime::NodeId;
 
 /// Every name in the cluster's certificates ends so. It is never looked up.
@@ -112,6 +112,7 @@ pub enum TransportError {
 /// How this node reaches others, and what it shows to those who reach it. Clones share it.
 #[derive(Clone)]
 pub struct Transport {
+    net: Arc<dyn Net>,
     cluster: ClusterId,
     members: Arc<dyn ClientCertVerifier>,
     tls: Arc<ArcSwap<Tls>>,
@@ -130,11 +131,19 @@ impl fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// A transport of the node that `credentials` are of.
+    /// A transport of the node that `credentials` are of, over TCP.
     ///
     /// # Errors
     /// When they are of no use.
     pub fn new(credentials: Credentials) -> Result<Self, TransportError> {
+        Self::over(Arc::new(Tcp), credentials)
+    }
+
+    /// A transport over another network than the real one.
+    ///
+    /// # Errors
+    /// As [`Transport::new`].
+    pub fn over(net: Arc<dyn Net>, credentials: Credentials) -> Result<Self, TransportError> {
         let mut roots = RootCertStore::empty();
         roots.add(credentials.authority.clone())?;
         let roots = Arc::new(roots);
@@ -143,7 +152,7 @@ impl Transport {
             .map_err(TransportError::Authority)?;
         let cluster = credentials.cluster;
         let tls = Arc::new(ArcSwap::from_pointee(Tls::new(roots, credentials)?));
-        Ok(Self { cluster, members, tls })
+        Ok(Self { net, cluster, members, tls })
     }
 
     /// Shows `credentials` from the next connection on; those that stand are not disturbed.
@@ -151,7 +160,7 @@ impl Transport {
     /// # Errors
     /// When they are of no use; then nothing changes.
     pub fn renew(&self, credentials: Credentials) -> Result<(), TransportError> {
-        let renewed = Self::new(credentials)?;
+        let renewed = Self::over(self.net.clone(), credentials)?;
         self.tls.store(renewed.tls.load_full());
         Ok(())
     }
@@ -161,10 +170,9 @@ impl Transport {
         &self,
         address: &str,
         node: NodeId,
-    ) -> io::Result<client::TlsStream<TcpStream>> {
+    ) -> io::Result<client::TlsStream<BoxedStream>> {
         let name = ServerName::try_from(node_name(self.cluster, node)).map_err(io::Error::other)?;
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+        let stream = self.net.connect(address).await?;
         let connector = TlsConnector::from(self.tls.load().client.clone());
         connector.connect(name, stream).await
     }

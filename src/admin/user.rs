@@ -173,7 +173,7 @@ impl Admin {
             );
             return Err(AdminError::Invalid(reason));
         }
-        let hash = tokio::task::spawn_blocking(move || hash_password(password.as_bytes()))
+        let hash = watchword_cluster::off_thread(move || hash_password(password.as_bytes()))
             .await
             .map_err(|_| AdminError::UnexpectedResult)??;
         Ok(self.keys.seal(Owner::UserPassword(id), hash.as_bytes())?)

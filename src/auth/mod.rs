@@ -188,8 +188,13 @@ impl Authenticator {
     fn ask(&self, request: &Request, token: &ChallengeToken) -> Result<Option<Outcome>, Error> {
         let now = clock::now();
         let seconds = self.cluster.look(|state| {
+            let now = now.max(state.time());
             let user = state.user(token.user())?;
-            policy::admit(user, now.max(state.time())).ok()?;
+            policy::admit(user, now).ok()?;
+            // Somebody who needs none is asked for no passcode, and no copy of a decided request is.
+            if user.bypass_at(now).is_some() || state.attempts().decision(request.id, now).is_some() {
+                return None;
+            }
             Some(state.settings().challenge_seconds())
         });
         let Some(seconds) = seconds else { return Ok(None) };

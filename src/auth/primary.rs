@@ -77,7 +77,7 @@ impl PasswordVerifierPool {
             let matches = Argon2::default().verify_password(&password, known.unwrap_or(&NOBODY));
             known.is_some() && matches.is_ok()
         };
-        tokio::task::spawn_blocking(compare).await.map_err(|_| Error::Password)
+        watchword_cluster::off_thread(compare).await.map_err(|_| Error::Password)
     }
 }
 

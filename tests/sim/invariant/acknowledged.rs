@@ -1,0 +1,91 @@
+//! What was acknowledged stands: in the states of all who have applied it, and in every fresh reading.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use watchword_core::name::UserName;
+
+use super::{Invariant, Moment};
+use crate::history::{End, Event, Wish};
+use crate::observe::Seen;
+
+#[derive(Default)]
+pub(crate) struct Acknowledged {
+    /// Users whose addition was acknowledged, and how far the cluster had got by then.
+    added: Vec<(UserName, u64)>,
+    checked: BTreeSet<(usize, u64, u64)>,
+    /// The last acknowledged version of a full name, at each event that begins a reading.
+    renamed: BTreeMap<usize, u64>,
+    /// Versions of which nobody knows whether they are, or will be, in force.
+    possible: BTreeSet<u64>,
+    /// The least version that a reading must give.
+    readings: BTreeMap<usize, u64>,
+}
+
+impl Acknowledged {
+    fn note(&mut self, moment: &Moment<'_>, event: Event) -> Result<(), String> {
+        let (Event::Invoked(number) | Event::Ended(number)) = event else { return Ok(()) };
+        let change = &moment.history.changes[number];
+        match (&change.wish, event, change.ended) {
+            (Wish::Rename(_, version), Event::Invoked(_), _) => drop(self.possible.insert(*version)),
+            (Wish::Rename(one, version), Event::Ended(_), Some(End::Done(_))) => {
+                self.possible.remove(version);
+                self.renamed.insert(*one, *version);
+            }
+            (Wish::Read(one), Event::Invoked(_), _) => {
+                self.readings.insert(number, self.renamed.get(one).copied().unwrap_or(0));
+            }
+            (Wish::Read(_), Event::Ended(_), Some(End::Done(Some(version)))) => {
+                let least = self.readings.remove(&number).unwrap_or(0);
+                if version < least && !self.possible.contains(&version) {
+                    return Err(format!("a reading gave version {version} after {least} was told"));
+                }
+            }
+            (Wish::Add(name), Event::Ended(_), Some(End::Done(_))) => {
+                let applied = moment.furthest().map_or(0, |seen| seen.applied);
+                let name = UserName::canonical(name).map_err(|error| error.to_string())?;
+                self.added.push((name, applied));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl Invariant for Acknowledged {
+    fn name(&self) -> &'static str {
+        "what was acknowledged is not lost"
+    }
+
+    fn check(&mut self, moment: &Moment<'_>) -> Result<(), String> {
+        for (_, event) in moment.events() {
+            self.note(moment, event)?;
+        }
+        // Each state once in a while: it takes long.
+        let checked = &mut self.checked;
+        let due = moment.nodes.iter().filter(|seen| {
+            seen.has_applied && checked.insert((seen.host, seen.start, seen.applied / 16))
+        });
+        due.into_iter().try_for_each(|seen| knows_all(&self.added, seen))
+    }
+
+    fn finish(&mut self, moment: &Moment<'_>) -> Result<(), String> {
+        self.check(moment)?;
+        moment.nodes.iter().try_for_each(|seen| knows_all(&self.added, seen))
+    }
+}
+
+/// Whether a node knows everybody whose addition it has applied.
+fn knows_all(added: &[(UserName, u64)], seen: &Seen) -> Result<(), String> {
+    let due = added.iter().filter(|(_, by)| seen.applied >= *by);
+    for (name, _) in due {
+        if seen.state.user_by_name(name).is_none() {
+            return Err(format!(
+                "node {} at index {} does not know {}, whose addition was acknowledged",
+                seen.node,
+                seen.applied,
+                name.text()
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,393 @@
+//! Administrators: they change users and clients at any node, and keep what they were promised.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
+use data_encoding::BASE32_NOPAD;
+use tokio::time::sleep;
+use watchword::admin::{
+    Admin, AdminError, BlockSpec, BypassSpec, ClientEdit, ClientSpec, DeviceKind, DeviceSpec,
+    ImportRow, RowOutcome, SettingsEdit, UserEdit, UserSpec,
+};
+use watchword::clock;
+use watchword::config::KeySource;
+use watchword::keys::{Keyring, Owner};
+use watchword::pki::{Authority, PrivateKey};
+use watchword_core::client::FirstFactor;
+use watchword_core::command::{Admit, Found};
+use watchword_core::id::TokenId;
+use watchword_core::node::{Authority as Replicated, FOUNDER, NodeId};
+use watchword_core::{Applied, Command};
+use watchword_cluster::ProposeError;
+
+use crate::history::{Class, End, SharedHistory, Wish};
+use crate::host::{CLUSTER, Host, Identity};
+use crate::nas::{Manner, Orders, secret};
+use crate::scenario::Scenario;
+
+/// By which nodes are admitted.
+const TOKEN: TokenId = TokenId([1; 16]);
+/// Users of each class.
+const USERS: [(Class, usize); 6] = [
+    (Class::Plain, 6),
+    (Class::Raced, 2),
+    (Class::Victim, 4),
+    (Class::Managed, 3),
+    (Class::Bypassed, 1),
+    (Class::Clocked, 1),
+];
+
+/// What certifies nodes, and the data keys that they get.
+pub(crate) struct Office {
+    authority: Authority,
+    authority_key: PrivateKey,
+    keys: Keyring,
+    data_keys: Vec<u8>,
+    _dir: tempfile::TempDir,
+}
+
+impl Office {
+    /// A new authority and data key.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let (authority, authority_key) = Authority::create(CLUSTER, clock::now())?;
+        let dir = tempfile::tempdir()?;
+        let source = KeySource::File(dir.path().join("data.key"));
+        let keys = Keyring::create(dir.path(), &source)?;
+        let in_force = watchword_core::State::default().data_keys().clone();
+        let data_keys = keys.export(&in_force)?.to_vec();
+        Ok(Self { authority, authority_key, keys, data_keys, _dir: dir })
+    }
+
+    /// Makes whoever is node `node` of the cluster on `host`.
+    pub(crate) fn appoint(&self, host: &Host, node: NodeId) -> anyhow::Result<()> {
+        let key = PrivateKey::generate()?;
+        let identity = Identity::new(node, key, &self.authority, &self.data_keys)?;
+        host.identity.replace(Some(Rc::new(identity)));
+        Ok(())
+    }
+
+    /// What the founder writes into the log.
+    fn founding(&self, address: String) -> anyhow::Result<Found> {
+        let sealed = self.keys.seal(Owner::AuthorityKey(CLUSTER), self.authority_key.pkcs8())?;
+        Ok(Found {
+            authority: Replicated {
+                cluster: CLUSTER,
+                certificate: self.authority.certificate().to_vec().into(),
+                key: sealed,
+            },
+            address: address.into(),
+            public_key: PrivateKey::generate()?.public_key().into(),
+        })
+    }
+
+    /// Makes the cluster, and everything that its clients need. Without faults.
+    pub(crate) async fn found(
+        &self,
+        scenario: &Scenario,
+        hosts: &[Rc<Host>],
+        nas: &[String],
+        history: &SharedHistory,
+    ) -> anyhow::Result<()> {
+        let founder = hosts.first().context("there are hosts")?;
+        let found = self.founding(founder.address())?;
+        wait_until(|| founder.running.borrow().is_some()).await?;
+        let made = founder.run(async move |node| {
+            node.admin.found(found).await?;
+            let token = Command::CreateToken {
+                token: TOKEN,
+                public_key: [100].into(),
+                for_ms: 24 * 60 * 60 * 1000,
+                uses: 60,
+            };
+            anyhow::ensure!(node.cluster.propose(token).await? == Applied::Done);
+            Ok(())
+        });
+        made.await.context("the founder runs")??;
+        populate(scenario, founder, nas, history).await
+    }
+}
+
+/// Admits whoever will run on `host`; gives its id.
+pub(crate) async fn admit(at: &Host, host: &Host, start: u64) -> anyhow::Result<Option<NodeId>> {
+    let address = host.address();
+    // A key per attempt: a repeated one would be answered with the id that it was given before.
+    let public_key: Arc<[u8]> = format!("key of {} after {start} starts", host.name).as_bytes().into();
+    let admitted = at.run(async move |node| {
+        let admit = Admit { token: TOKEN, address: address.into(), public_key, votes: true };
+        node.cluster.propose(Command::AdmitNode(Box::new(admit))).await
+    });
+    match admitted.await {
+        Some(Ok(Applied::Admitted(node))) => Ok(Some(node)),
+        Some(Ok(Applied::Refused(refusal))) => bail!("a node is not admitted: {refusal}"),
+        _ => Ok(None),
+    }
+}
+
+/// Waits until something is so.
+pub(crate) async fn wait_until(mut is_so: impl FnMut() -> bool) -> anyhow::Result<()> {
+    for _ in 0..5_000 {
+        if is_so() {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(4)).await;
+    }
+    bail!("it does not come about within 20 s")
+}
+
+/// Settings, clients and users.
+async fn populate(
+    scenario: &Scenario,
+    at: &Host,
+    nas: &[String],
+    history: &SharedHistory,
+) -> anyhow::Result<()> {
+    let edit = SettingsEdit {
+        changes: [
+            ("lockout.passcode_failures".to_owned(), Some(scenario.failures_max.to_string())),
+            ("lockout.password_failures".to_owned(), Some(scenario.failures_max.to_string())),
+            ("hotp.look_ahead".to_owned(), Some("100".to_owned())),
+        ]
+        .into(),
+        ..SettingsEdit::default()
+    };
+    let clients: Vec<_> = Manner::ALL
+        .into_iter()
+        .enumerate()
+        .zip(nas)
+        .map(|((number, manner), address)| ClientSpec {
+            first_factor: if manner.has_password() { FirstFactor::Local } else { FirstFactor::None },
+            ..ClientSpec::new(format!("nas{number}"), vec![address.clone()], secret(number, true))
+        })
+        .collect();
+    let mut random = fastrand::Rng::with_seed(scenario.seed);
+    let mut rows = Vec::new();
+    for (class, count) in USERS {
+        for number in 0..count {
+            let mut key = vec![0; 20];
+            random.fill(&mut key);
+            let name = format!("{class:?}-{number}").to_lowercase();
+            let person = crate::history::Person::new(name.clone(), class, key);
+            rows.push(ImportRow {
+                user: UserSpec {
+                    username: name,
+                    password_hash: Some(cheap_hash(&person.password())?),
+                    ..UserSpec::default()
+                },
+                device: Some(DeviceSpec {
+                    key: Some(BASE32_NOPAD.encode(&person.key)),
+                    ..DeviceSpec::new(match class {
+                        Class::Clocked => DeviceKind::Totp,
+                        _ => DeviceKind::Hotp,
+                    })
+                }),
+            });
+            history.borrow_mut().people.push(person);
+        }
+    }
+    let populated = at.run(async move |node| {
+        node.admin.edit_settings(edit, "operator").await?;
+        for client in clients {
+            node.admin.add_client(client).await?;
+        }
+        let outcomes = node.admin.import_users(rows).await?;
+        ensure!(outcomes.iter().all(|outcome| *outcome == RowOutcome::Added), "{outcomes:?}");
+        Ok(())
+    });
+    populated.await.context("the founder runs")?
+}
+
+/// A hash that costs next to nothing to compare with.
+fn cheap_hash(password: &str) -> anyhow::Result<String> {
+    let params = Params::new(8, 1, 1, None).map_err(anyhow::Error::msg)?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let hash = argon2.hash_password_with_salt(password.as_bytes(), b"salt of no matter");
+    Ok(hash.map_err(|error| anyhow::anyhow!("{error}"))?.to_string())
+}
+
+/// Somebody who asks for changes.
+pub(crate) struct Operator {
+    hosts: Rc<Vec<Rc<Host>>>,
+    history: SharedHistory,
+    orders: Rc<Orders>,
+    random: fastrand::Rng,
+    /// Users of whom it is not known what is in force.
+    uncertain: Vec<usize>,
+    shut: Vec<usize>,
+    added: u64,
+    version: u64,
+}
+
+impl Operator {
+    /// Somebody who has done nothing yet.
+    pub(crate) fn new(
+        hosts: Rc<Vec<Rc<Host>>>,
+        history: SharedHistory,
+        orders: Rc<Orders>,
+        seed: u64,
+    ) -> Self {
+        let random = fastrand::Rng::with_seed(seed);
+        let (uncertain, shut) = (Vec::new(), Vec::new());
+        Self { hosts, history, orders, random, uncertain, shut, added: 0, version: 0 }
+    }
+
+    /// Asks for one change after the other.
+    pub(crate) async fn run(mut self) -> turmoil::Result {
+        loop {
+            let pause = self.random.u64(20..250);
+            sleep(Duration::from_millis(pause)).await;
+            if self.orders.is_calm.get() || self.orders.is_over.get() {
+                continue;
+            }
+            let Some(wish) = self.choose() else { continue };
+            self.fulfil(wish).await;
+        }
+    }
+
+    fn choose(&mut self) -> Option<Wish> {
+        let of = |class: Class, uncertain: &[usize]| -> Vec<usize> {
+            let history = self.history.borrow();
+            let people = history.people.iter().enumerate();
+            let known = people.filter(|(number, _)| !uncertain.contains(number));
+            known.filter(|(_, person)| person.class == class).map(|(number, _)| number).collect()
+        };
+        match self.random.u8(0..100) {
+            0..15 => {
+                self.added += 1;
+                Some(Wish::Add(format!("added-{}", self.added)))
+            }
+            15..35 => {
+                self.version += 1;
+                Some(Wish::Rename(*of(Class::Plain, &[]).first()?, self.version))
+            }
+            35..55 => Some(Wish::Read(*of(Class::Plain, &[]).first()?)),
+            55..88 => {
+                let managed = of(Class::Managed, &self.uncertain);
+                let one = self.random.choice(managed)?;
+                Some(if self.shut.contains(&one) { Wish::Open(one) } else { Wish::Shut(one) })
+            }
+            88..95 => Some(Wish::Bypass(*of(Class::Bypassed, &[]).first()?)),
+            _ if !self.orders.is_rotated.get() => {
+                let nas = Manner::ALL.iter().position(|one| *one == Manner::Rotated)?;
+                Some(Wish::Rotate(nas))
+            }
+            _ => None,
+        }
+    }
+
+    async fn fulfil(&mut self, wish: Wish) {
+        let running: Vec<_> =
+            self.hosts.iter().filter(|host| host.running.borrow().is_some()).cloned().collect();
+        let Some(host) = self.random.choice(running) else { return };
+        let number = self.history.borrow_mut().invoke(wish.clone());
+        if matches!(wish, Wish::Rotate(_)) {
+            self.orders.is_rotated.set(true);
+        }
+        let person = match wish {
+            Wish::Shut(one) | Wish::Open(one) => Some(one),
+            _ => None,
+        };
+        let name = |one: usize| self.history.borrow().people[one].name.clone();
+        let way = self.random.u8(0..100);
+        let end = match wish.clone() {
+            Wish::Add(name) => {
+                let spec = UserSpec { username: name, ..UserSpec::default() };
+                ask(&host, async move |admin| admin.add_user(spec).await.map(|_| None)).await
+            }
+            Wish::Rename(one, version) => {
+                let (name, full_name) = (name(one), Some(version.to_string()));
+                let edit = UserEdit { full_name, ..UserEdit::default() };
+                ask(&host, async move |admin| admin.edit_user(&name, edit).await.map(|_| None)).await
+            }
+            Wish::Read(one) => {
+                let name = name(one);
+                ask(&host, async move |admin| {
+                    Ok(Some(admin.user(&name).await?.full_name.parse().unwrap_or(0)))
+                })
+                .await
+            }
+            Wish::Shut(one) => {
+                let name = name(one);
+                ask(&host, async move |admin| shut(&admin, &name, way).await.map(|()| None)).await
+            }
+            Wish::Open(one) => {
+                let name = name(one);
+                ask(&host, async move |admin| {
+                    admin.unblock_user(&name).await?;
+                    let edit = UserEdit { enabled: Some(true), ..UserEdit::default() };
+                    admin.edit_user(&name, edit).await.map(|_| None)
+                })
+                .await
+            }
+            Wish::Bypass(one) => {
+                let name = name(one);
+                let spec = BypassSpec { reason: "locked out".to_owned(), seconds: None };
+                ask(&host, async move |admin| {
+                    admin.bypass_user(&name, spec, "operator").await.map(|_| None)
+                })
+                .await
+            }
+            Wish::Rotate(nas) => {
+                let secret = Some(secret(nas, false));
+                let edit = ClientEdit { secret, ..ClientEdit::default() };
+                let name = format!("nas{nas}");
+                ask(&host, async move |admin| admin.edit_client(&name, edit).await.map(|_| None))
+                    .await
+            }
+        };
+        match (person, end) {
+            (Some(one), End::Done(_)) => {
+                self.shut.retain(|other| *other != one);
+                if matches!(wish, Wish::Shut(_)) {
+                    self.shut.push(one);
+                }
+            }
+            // What may take place at any time from now on is not touched again.
+            (Some(one), End::Unknown | End::Refused) => self.uncertain.push(one),
+            (None, _) => {}
+        }
+        self.history.borrow_mut().end(number, end);
+    }
+}
+
+/// One of the ways to keep somebody out.
+async fn shut(admin: &Admin, name: &str, way: u8) -> Result<(), AdminError> {
+    match way {
+        0..45 => {
+            let edit = UserEdit { enabled: Some(false), ..UserEdit::default() };
+            admin.edit_user(name, edit).await.map(drop)
+        }
+        45..90 => {
+            let spec = BlockSpec { reason: "a stolen phone".to_owned(), seconds: None };
+            admin.block_user(name, spec, "operator").await.map(drop)
+        }
+        _ => {
+            for device in admin.user(name).await?.devices {
+                admin.revoke_device(&device.id).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Has an administrator of `host` do something.
+async fn ask<F: Future<Output = Result<Option<u64>, AdminError>> + 'static>(
+    host: &Host,
+    work: impl FnOnce(Admin) -> F + 'static,
+) -> End {
+    match host.run(move |node| work(node.admin)).await {
+        Some(Ok(version)) => End::Done(version),
+        Some(Err(AdminError::Refused(_))) => End::Refused,
+        Some(Err(AdminError::Propose(error))) if !matches!(error, ProposeError::OutcomeUnknown) => {
+            End::Refused
+        }
+        // Also where reading what was changed has failed.
+        Some(Err(_)) | None => End::Unknown,
+    }
+}
+
+/// The id of the first node.
+pub(crate) const FIRST: NodeId = FOUNDER;

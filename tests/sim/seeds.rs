@@ -1,0 +1,115 @@
+//! Many seeds, each in a process of its own: what one leaves behind in a process must not
+//! change the next.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, anyhow, bail, ensure};
+
+use crate::scenario::Scenario;
+use crate::world;
+
+/// Runs one seed in this process.
+///
+/// # Errors
+/// What went wrong, with the command that shows it again.
+pub(crate) fn one(seed: u64, ticks: u64, log: &str, trace: Option<&Path>) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(log).context("--log")?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    let scenario = Scenario::new(seed, ticks);
+    println!("{scenario}");
+    // A new thread: the first one has drawn the keys of its hash maps before `main`.
+    let ran = thread::scope(|scope| scope.spawn(|| world::run(&scenario, trace)).join());
+    let ran = ran.unwrap_or_else(|_| Err(anyhow!("the simulation panicked")));
+    let report = ran.with_context(|| {
+        format!("seed {seed} failed; run it again with: tests/run sim-seed {seed} {ticks}")
+    })?;
+    println!("seed {seed}: {report}");
+    Ok(())
+}
+
+fn spawn(seed: u64, ticks: u64) -> io::Result<Output> {
+    let program = std::env::current_exe()?;
+    let (seed, ticks) = (seed.to_string(), ticks.to_string());
+    let mut command = Command::new(program);
+    command.args(["seed", &seed, "--ticks", &ticks]).stdin(Stdio::null()).output()
+}
+
+/// The line of a run that says what it came to.
+fn outcome(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().last().unwrap_or_default().to_owned()
+}
+
+/// Runs seeds `from` and on.
+///
+/// # Errors
+/// When a seed fails; all others are run all the same.
+pub(crate) fn many(
+    from: u64,
+    count: u64,
+    random: bool,
+    jobs: Option<usize>,
+    ticks: u64,
+) -> anyhow::Result<()> {
+    let mut seeds: Vec<_> = (from..from.saturating_add(count)).collect();
+    if random {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seed = u64::from(now.subsec_nanos()) << 20 ^ now.as_secs() & 0xf_ffff;
+        println!("the random seed is {seed}");
+        seeds.push(seed);
+    }
+    let jobs = jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let (begun, next) = (Instant::now(), AtomicU64::new(0));
+    let failed = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let turn = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).ok();
+                    let Some(&seed) = turn.and_then(|turn| seeds.get(turn)) else { return };
+                    let said = match spawn(seed, ticks) {
+                        Ok(output) if output.status.success() => {
+                            println!("{}", outcome(&output));
+                            continue;
+                        }
+                        Ok(output) => {
+                            let scenario = String::from_utf8_lossy(&output.stdout).into_owned();
+                            format!("{scenario}{}", String::from_utf8_lossy(&output.stderr))
+                        }
+                        Err(error) => error.to_string(),
+                    };
+                    drop(writeln!(io::stderr(), "{said}"));
+                    failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(seed);
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let (all, seconds) = (seeds.len(), begun.elapsed().as_secs());
+    println!("{} of {all} seeds passed in {seconds} s", all - failed.len());
+    ensure!(failed.is_empty(), "these seeds failed: {failed:?}");
+    Ok(())
+}
+
+/// Runs a seed twice.
+///
+/// # Errors
+/// When it fails, or the two runs are not the same.
+pub(crate) fn twice(seed: u64, ticks: u64) -> anyhow::Result<()> {
+    let [first, second] = [spawn(seed, ticks)?, spawn(seed, ticks)?];
+    for output in [&first, &second] {
+        if !output.status.success() {
+            bail!("{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    let [first, second] = [outcome(&first), outcome(&second)];
+    ensure!(first == second, "the same seed gave two runs:\n  {first}\n  {second}");
+    println!("{first}\nthe same twice");
+    Ok(())
+}
