@@ -6,8 +6,12 @@
 //!
 //! * [`history`]: what is recorded.
 //! * [`rng`]: everything random follows from the run's seed.
+//! * [`lab`]: hosts, and everything of them that can be broken.
+//! * [`nemesis`]: who breaks it, when, and the proof.
 //! * [`checker`]: from a history to a verdict.
 
 pub mod checker;
 pub mod history;
+pub mod lab;
+pub mod nemesis;
 pub mod rng;
