@@ -1,7 +1,8 @@
 //! Each host's wall clock, set wrong by libfaketime while the programs run.
 //!
-//! Only the wall clock: libfaketime fakes the monotonic clock by default, and a Rust program that waits for
-//! a real instant on a faked clock waits for ever. The machine's own clock is never touched.
+//! Only the wall clock: libfaketime fakes the monotonic clock by default, and a Rust program that
+//! waits for a real instant on a faked clock waits for ever. The machine's own clock is never
+//! touched.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,9 @@
 //! Each host's disk: an ext4 of its own whose power can be cut.
 //!
-//! The file system is in a sparse file in memory. A cut is ext4's own shutdown without a flush of its
-//! journal: what was not synced never reaches the file, and mounting it again replays the journal as after
-//! a real loss of power. The mount options ask for the worst that a program must be ready for: nothing is
-//! written unasked for minutes, and a rename brings no data along.
+//! The file system is in a sparse file in memory. A cut is ext4's own shutdown without a flush of
+//! its journal: what was not synced never reaches the file, and mounting it again replays the
+//! journal as after a real loss of power. The mount options ask for the worst that a program must
+//! be ready for: nothing is written unasked for minutes, and a rename brings no data along.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -64,8 +64,12 @@ impl Disk {
         &self.root
     }
 
-    /// Cuts the power: from now on nothing reaches the disk, and every write fails. The caller kills
-    /// whoever uses it, then [mounts it again](Self::remount).
+    /// Cuts the power: from now on nothing reaches the disk, and every write fails.
+    ///
+    /// The caller has [halted](super::process::halt) whoever uses it: a sync that is under way
+    /// while the kernel gives its journal up may be told that it has succeeded, and whoever hears
+    /// that would acknowledge what is lost. He then kills them, and [mounts it
+    /// again](Self::remount).
     ///
     /// # Errors
     /// When the kernel refuses, or a write still succeeds.

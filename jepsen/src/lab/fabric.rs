@@ -1,7 +1,7 @@
 //! What befalls each frame on its way from one port to another.
 //!
-//! Pure: the time is an argument and chance follows from the seed, so that every fault is tested without
-//! a network. [`Switch`](super::Switch) moves the frames.
+//! Pure: the time is an argument and chance follows from the seed, so that every fault is tested
+//! without a network. [`Switch`](super::Switch) moves the frames.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -224,7 +224,8 @@ mod tests {
 
     const FRAMES: u64 = 1000;
 
-    /// Sends numbered frames from port 0 to port 1 over `link`, a microsecond apart, and takes out all.
+    /// Sends numbered frames from port 0 to port 1 over `link`, a microsecond apart, and takes out
+    /// all.
     fn carried(link: Link) -> (Vec<Vec<u8>>, Counters) {
         let mut fabric = Fabric::new(2, Rng::new(7));
         fabric.change(0, 1, |old| *old = link);

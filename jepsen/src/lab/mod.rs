@@ -63,13 +63,16 @@ struct Host {
 }
 
 impl Lab {
-    /// Makes `hosts` hosts, numbered from 0, that keep their files below `workdir`. Only after [`enter`].
+    /// Makes `hosts` hosts, numbered from 0, that keep their files below `workdir`. Only after
+    /// [`enter`].
     ///
     /// # Errors
     /// When the kernel or a tool refuses.
     pub fn build(hosts: usize, seed: u64, workdir: &Path) -> Result<Self> {
         ensure!((1..=HOSTS_MAX).contains(&hosts), "from 1 to {HOSTS_MAX} hosts, not {hosts}");
         detach_leftovers()?;
+        // Programs run where they like, and must find it all the same.
+        let workdir = std::path::absolute(workdir).context("the work directory")?;
         let images = workdir.join("images");
         fs::create_dir_all(&images).with_context(|| format!("making {}", images.display()))?;
         mount("tmpfs", &images, "tmpfs", MountFlags::empty(), None).context("memory for disks")?;

@@ -23,8 +23,9 @@ const PART: &str = "WATCHWORD_JEPSEN_PART";
 
 /// Returns inside the laboratory's namespaces.
 ///
-/// Outside it never returns but with an error: it runs this program, with the same arguments, inside,
-/// waits for it, and exits as it does. To be called first in `main`, before there are threads.
+/// Outside it never returns but with an error: it runs this program, with the same arguments,
+/// inside, waits for it, and exits as it does. To be called first in `main`, before there are
+/// threads.
 ///
 /// # Errors
 /// When this is not root, or a tool is missing; all that are missing are named.

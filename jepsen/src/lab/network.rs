@@ -55,8 +55,8 @@ pub(super) fn address(port: Port, hosts: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, last)
 }
 
-/// Makes the interface `device` with the addresses of `port`, in `network` or the runner's own, and gives
-/// the end that belongs into the switch.
+/// Makes the interface `device` with the addresses of `port`, in `network` or the runner's own, and
+/// gives the end that belongs into the switch.
 pub(super) fn join(
     network: Option<&Network>,
     device: &str,
@@ -95,8 +95,8 @@ fn open_tap(namespace: Option<Arc<OwnedFd>>, device: String) -> Result<File> {
     }
 }
 
-/// Gives an interface its addresses, and tells it everybody else's: were they asked for, links would stay
-/// dead for a while after a cut has healed.
+/// Gives an interface its addresses, and tells it everybody else's: were they asked for, links
+/// would stay dead for a while after a cut has healed.
 fn script(device: &str, port: Port, hosts: usize) -> String {
     let mut script = format!(
         "link set lo up\n\

@@ -120,6 +120,21 @@ pub fn pause(pid: u32) -> Result<()> {
     Ok(())
 }
 
+/// Stops a process (SIGSTOP) such that none of its threads gets back to its own code, and lets
+/// system calls that are under way go on: what is about to happen to a process hits them, and
+/// nobody hears of it.
+///
+/// # Errors
+/// When there is no such process, or it does not stop.
+pub fn halt(pid: u32) -> Result<()> {
+    kill_process(id(pid)?, Signal::STOP).with_context(|| format!("SIGSTOP to {pid}"))?;
+    // A thread that sleeps uninterruptibly in the kernel stops on its way out of it.
+    let halted =
+        || states(pid).is_some_and(|states| states.iter().all(|state| "TD".contains(*state)));
+    ensure!(wait::until(STOPPING, halted), "process {pid} did not stop: {:?}", states(pid));
+    Ok(())
+}
+
 /// Lets a paused process go on, and returns when it does.
 ///
 /// # Errors
@@ -131,8 +146,8 @@ pub fn resume(pid: u32) -> Result<()> {
     Ok(())
 }
 
-/// The state of each thread of a process as `/proc` says it: `R`, `S`, `D`, `T`, `Z`. None when there is no
-/// such process.
+/// The state of each thread of a process as `/proc` says it: `R`, `S`, `D`, `T`, `Z`. None when
+/// there is no such process.
 pub fn states(pid: u32) -> Option<Vec<char>> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     // A thread may end between the two reads.

@@ -1,7 +1,8 @@
 //! The network of the laboratory: a switch in user space that every host hangs on.
 //!
-//! Where a kernel has no network emulator, this one still delays and corrupts, by a seed, and its counters
-//! prove that it did. It knows where each address is and floods nothing: an unknown destination gets nothing.
+//! Where a kernel has no network emulator, this one still delays and corrupts, by a seed, and its
+//! counters prove that it did. It knows where each address is and floods nothing: an unknown
+//! destination gets nothing.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

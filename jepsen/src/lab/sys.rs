@@ -1,4 +1,5 @@
-//! What the operating system offers only unsafely: two ioctls, new namespaces, work between fork and exec.
+//! What the operating system offers only unsafely: two ioctls, new namespaces, work between fork
+//! and exec.
 //!
 //! The only file of the crate with `unsafe`. It decides nothing; each function is one call.
 
@@ -69,8 +70,8 @@ pub(super) fn move_into_network(namespace: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Has `command` run in the network of `namespace`.
 pub(super) fn run_in_network(command: &mut Command, namespace: Arc<OwnedFd>) {
-    // SAFETY: between fork and exec only `setns` is called, which is async-signal-safe and allocates
-    // nothing; the descriptor is kept open by the closure.
+    // SAFETY: between fork and exec only `setns` is called, which is async-signal-safe and
+    // allocates nothing; the descriptor is kept open by the closure.
     unsafe {
         command.pre_exec(move || move_into_network(namespace.as_fd()));
     }

@@ -1,4 +1,5 @@
-//! Waiting for what the kernel tells nobody (`/proc`, counters of other threads) and for the time to come.
+//! Waiting for what the kernel tells nobody (`/proc`, counters of other threads) and for the time
+//! to come.
 
 use std::thread;
 use std::time::{Duration, Instant};

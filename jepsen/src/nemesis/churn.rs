@@ -33,12 +33,14 @@ impl Churn {
 
     fn transfer(field: &Field, rng: &mut Rng) -> Result<Outcome> {
         let before = field.system.leader();
-        let mut members = field.system.members()?;
+        let mut members = field.system.members().unwrap_or_default();
         members.retain(|host| Some(*host) != before && field.system.is_ready(*host));
         let (Some(before), Some(to)) = (before, rng.pick(&members).copied()) else {
             return Ok(Outcome::skipped("nobody leads, or nobody else could"));
         };
-        field.system.transfer(to)?;
+        if let Err(error) = field.system.transfer(to) {
+            return Ok(Outcome::Indeterminate { why: format!("{error:#}") });
+        }
         let leader = field.system.leader();
         let moved = leader.is_some_and(|leader| leader != before);
         let leader = leader.map(|leader| field.name(leader));
@@ -63,35 +65,42 @@ impl Nemesis for Churn {
         if self.gone.is_some() {
             return Ok(Outcome::skipped("a member has left already"));
         }
-        let Some(host) = field.claim_expendable(rng)? else {
+        let Some(host) = field.claim_expendable(rng) else {
             return Ok(Outcome::skipped("no member can be spared now"));
         };
+        // Until it is a member again for certain: what failed half-way is put right by `stop`.
+        self.gone = Some(host);
         let led = field.system.leader() == Some(host);
-        let acted = if self.kind == Kind::Remove {
-            self.gone = Some(host);
-            field.system.remove(host)?;
-            !field.system.members()?.contains(&host)
-        } else {
-            let replaced = field.system.replace(host);
-            field.release(Resource::Node(host));
-            replaced?;
-            field.system.members()?.contains(&host)
+        let replaces = self.kind == Kind::Replace;
+        let changed = match replaces {
+            true => field.system.replace(host),
+            false => field.system.remove(host),
         };
+        let members = match changed.and_then(|()| field.system.members()) {
+            Ok(members) => members,
+            // Other faults may have taken the majority by now.
+            Err(error) => return Ok(Outcome::Indeterminate { why: format!("{error:#}") }),
+        };
+        let acted = members.contains(&host) == replaces;
+        if replaces && acted {
+            self.gone = None;
+            field.release(Resource::Node(host));
+        }
         let evidence = json!({"host": field.name(host), "led": led});
         Ok(Outcome::of(u64::from(acted), evidence))
     }
 
     fn stop(&mut self, field: &Field) -> Result<Outcome> {
-        let Some(host) = self.gone.take() else {
+        let Some(host) = self.gone else {
             return Ok(Outcome::skipped("nobody has left"));
         };
         // One whose removal was refused, or whose answer was lost, may still be a member.
-        let added = match field.system.members()?.contains(&host) {
-            true => field.system.replace(host),
-            false => field.system.add(host),
-        };
+        match field.system.members()?.contains(&host) {
+            true => field.system.replace(host)?,
+            false => field.system.add(host)?,
+        }
+        self.gone = None;
         field.release(Resource::Node(host));
-        added?;
         let votes = field.system.members()?.contains(&host);
         Ok(Outcome::of(u64::from(votes), json!({"host": field.name(host)})))
     }

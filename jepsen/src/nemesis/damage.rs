@@ -1,7 +1,7 @@
 //! A store that is not what was written. Its node must refuse to start, say so, and be replaced.
 //!
-//! Never for more members than may be lost: it takes only one that a ready majority can do without, and
-//! keeps it until it was replaced.
+//! Never for more members than may be lost: it takes only one that a ready majority can do without,
+//! and keeps it until it was replaced.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -51,7 +51,7 @@ impl Nemesis for Damage {
         if self.host.is_some() {
             return Ok(Outcome::skipped("a store is damaged already"));
         }
-        let Some(host) = field.claim_expendable(rng)? else {
+        let Some(host) = field.claim_expendable(rng) else {
             return Ok(Outcome::skipped("no member can be spared now"));
         };
         self.host = Some(host);
@@ -74,12 +74,12 @@ impl Nemesis for Damage {
     }
 
     fn stop(&mut self, field: &Field) -> Result<Outcome> {
-        let Some(host) = self.host.take() else {
+        let Some(host) = self.host else {
             return Ok(Outcome::skipped("no store is damaged"));
         };
-        let replaced = field.system.replace(host);
+        field.system.replace(host)?;
+        self.host = None;
         field.release(Resource::Node(host));
-        replaced?;
         let votes = field.system.members()?.contains(&host);
         Ok(Outcome::of(u64::from(votes), json!({"host": field.name(host)})))
     }

@@ -1,7 +1,7 @@
 //! Who breaks things: one file per fault, and the schedule that mixes them.
 //!
-//! Every fault proves that it acted, by counters, states and exit codes, and never by having been asked to;
-//! what it needs to undo it undoes in [`Nemesis::stop`]. In reading order:
+//! Every fault proves that it acted, by counters, states and exit codes, and never by having been
+//! asked to; what it needs to undo it undoes in [`Nemesis::stop`]. In reading order:
 //!
 //! * [`system`]: what a nemesis needs of the cluster under test.
 //! * [`field`]: what it acts on, whom it may hit, how it proves.

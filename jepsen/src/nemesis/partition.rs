@@ -1,7 +1,7 @@
 //! Partitions: who cannot reach whom.
 //!
-//! Cut links drop silently, as a network does. Except for [`Shape::Clients`], clients still reach every host:
-//! what a minority answers is of interest.
+//! Cut links drop silently, as a network does. Except for [`Shape::Clients`], clients still reach
+//! every host: what a minority answers is of interest.
 
 use anyhow::Result;
 use serde_json::json;

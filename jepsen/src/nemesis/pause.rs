@@ -28,22 +28,25 @@ impl Nemesis for Pause {
     }
 
     fn start(&mut self, field: &Field, rng: &mut Rng) -> Result<Outcome> {
+        if !self.paused.is_empty() {
+            return Ok(Outcome::skipped("it is in force"));
+        }
         let hosts = field.claim_nodes(self.target, rng);
         if hosts.is_empty() {
             return Ok(Outcome::skipped("nobody to pause"));
         }
-        let mut acted = 0;
         for host in &hosts {
-            let Some(pid) = field.system.pid(*host) else {
-                field.release(Resource::Node(*host));
-                continue;
-            };
-            self.paused.push((*host, pid));
-            // Returns when every thread is in state T.
-            process::pause(pid)?;
-            acted += 1;
+            match field.system.pid(*host) {
+                Some(pid) => self.paused.push((*host, pid)),
+                None => field.release(Resource::Node(*host)),
+            }
         }
-        Ok(Outcome::of(acted, json!({"hosts": field.names(&hosts), "state": "T"})))
+        for (_, pid) in &self.paused {
+            // Returns when every thread is in state T.
+            process::pause(*pid)?;
+        }
+        let evidence = json!({"hosts": field.names(&hosts), "state": "T"});
+        Ok(Outcome::of(self.paused.len() as u64, evidence))
     }
 
     fn stop(&mut self, field: &Field) -> Result<Outcome> {

@@ -1,10 +1,12 @@
-//! Power cuts: what was written and not synced is lost, too, and the file system recovers its journal.
+//! Power cuts: what was written and not synced is lost, too, and the file system recovers its
+//! journal.
 
 use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::field::Target;
 use super::{Field, Nemesis, Outcome};
+use crate::lab::process;
 use crate::rng::Rng;
 
 /// Hosts that may be without power.
@@ -32,7 +34,10 @@ impl Nemesis for PowerCut {
             return Ok(Outcome::skipped("nobody has power"));
         }
         self.dark.extend(&hosts);
-        // All disks first: a cut of all is one at the same moment, and nobody tidies up in between.
+        // Without power nobody runs: not one may act on what the others, or its disk, still say.
+        for pid in hosts.iter().filter_map(|host| field.system.pid(*host)) {
+            process::halt(pid)?;
+        }
         for host in &hosts {
             field.lab.disk(*host)?.cut()?;
         }
@@ -43,17 +48,24 @@ impl Nemesis for PowerCut {
     }
 
     fn stop(&mut self, field: &Field) -> Result<Outcome> {
-        let hosts = std::mem::take(&mut self.dark);
-        if hosts.is_empty() {
+        if self.dark.is_empty() {
             return Ok(Outcome::skipped("nobody is without power"));
         }
+        let mut hosts = Vec::new();
         let mut recovered = 0;
         let mut result = Ok(());
-        for host in &hosts {
-            let remounted = field.lab.disk(*host).and_then(|disk| disk.remount());
-            match remounted.with_context(|| format!("the disk of {}", field.name(*host))) {
-                Ok(journal) => recovered += u64::from(journal),
-                Err(error) => result = result.and(Err(error)),
+        for host in std::mem::take(&mut self.dark) {
+            let remounted = field.lab.disk(host).and_then(|disk| disk.remount());
+            match remounted.with_context(|| format!("the disk of {}", field.name(host))) {
+                Ok(journal) => {
+                    recovered += u64::from(journal);
+                    hosts.push(host);
+                }
+                Err(error) => {
+                    // Stays dark, and claimed, until the next try.
+                    self.dark.push(host);
+                    result = result.and(Err(error));
+                }
             }
         }
         result.and(field.restart(&hosts))?;

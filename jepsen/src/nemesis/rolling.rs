@@ -1,4 +1,5 @@
-//! Maintenance: every node is drained, stopped and started, one after the other. Nothing may be noticed.
+//! Maintenance: every node is drained, stopped and started, one after the other. Nothing may be
+//! noticed.
 
 use std::time::Duration;
 
@@ -22,7 +23,9 @@ impl Nemesis for Rolling {
     }
 
     fn start(&mut self, field: &Field, rng: &mut Rng) -> Result<Outcome> {
-        let mut hosts = field.system.members()?;
+        let Ok(mut hosts) = field.system.members() else {
+            return Ok(Outcome::skipped("nobody tells who the members are"));
+        };
         rng.shuffle(&mut hosts);
         let mut restarted = Vec::new();
         for host in hosts {
@@ -30,13 +33,19 @@ impl Nemesis for Rolling {
             if !field.claim(Resource::Node(host)) {
                 continue;
             }
-            // An operator would wait: the next is not touched before this one is back.
-            let stopped = field.system.drain(host).and_then(|()| field.system.stop(host));
+            // One that cannot be drained now, because nobody leads, is left alone as an operator
+            // would.
+            if let Err(error) = field.system.drain(host) {
+                field.restart(&[host])?;
+                return Ok(Outcome::Indeterminate { why: format!("{error:#}") });
+            }
+            let stopped = field.system.stop(host);
             let started = field.restart(&[host]);
             stopped.and(started)?;
             if field.system.pid(host).is_some_and(|pid| pid != before) {
                 restarted.push(host);
             }
+            // The next is not touched before this one is back.
             if !wait::until(READY, || field.system.is_ready(host)) {
                 let why = format!("{} was restarted and is not ready", field.name(host));
                 return Ok(Outcome::Indeterminate { why });

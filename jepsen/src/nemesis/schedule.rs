@@ -1,7 +1,7 @@
 //! Many faults in one run: when each begins and ends, from a seed.
 //!
-//! Every nemesis has its own rhythm, so that faults overlap in ever new ways; defects show where two meet. The
-//! schedule ends with everything undone, whatever failed before.
+//! Every nemesis has its own rhythm, so that faults overlap in ever new ways; defects show where
+//! two meet. The schedule ends with everything undone, whatever failed before.
 
 use std::time::{Duration, Instant};
 
@@ -60,11 +60,12 @@ impl Schedule {
         Self { names: names.iter().map(|name| (*name).to_owned()).collect(), steps, length }
     }
 
-    /// Runs it, tells `report` what came of each step, and undoes everything at its end. A step that
-    /// takes long delays the later ones.
+    /// Runs it, tells `report` what came of each step, and undoes everything at its end. A step
+    /// that takes long delays the later ones.
     ///
     /// # Errors
-    /// The first failure of a step. The schedule goes on after it, because the workload does.
+    /// The first failure to break something, or to undo it in the end; an undoing that failed
+    /// before is tried again then. The schedule goes on after a failure, because the workload does.
     pub fn run(
         &self,
         field: &Field,
@@ -85,21 +86,22 @@ impl Schedule {
                 Action::Stop => nemesis.stop(field),
             };
             report(nemesis.name(), action, &outcome);
-            let done =
-                outcome.map(|_| ()).with_context(|| format!("{action:?} {}", nemesis.name()));
-            if first.is_ok() {
-                first = done;
-            }
+            outcome.map(|_| ()).with_context(|| format!("{action:?} {}", nemesis.name()))
         };
         for (at, place, action) in &self.steps {
             wait::pass(at.saturating_sub(begun.elapsed()));
-            if let Some((nemesis, rng)) = cast.get_mut(*place) {
-                step(nemesis, rng, *action);
+            let Some((nemesis, rng)) = cast.get_mut(*place) else { continue };
+            let done = step(nemesis, rng, *action);
+            if *action == Action::Start {
+                first = first.and(done);
             }
         }
         wait::pass(self.length.saturating_sub(begun.elapsed()));
+        // Members are put back when the network is whole and their fellows run; what fails here is
+        // tried again below.
+        let _ = heal(field);
         for (nemesis, rng) in &mut cast {
-            step(nemesis, rng, Action::Stop);
+            first = first.and(step(nemesis, rng, Action::Stop));
         }
         first.and(heal(field))
     }

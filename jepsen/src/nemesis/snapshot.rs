@@ -11,7 +11,7 @@ use crate::lab::wait;
 use crate::rng::Rng;
 
 /// How long the others may take to go on far enough.
-const GOING_ON: Duration = Duration::from_secs(60);
+const GOING_ON: Duration = Duration::from_secs(20);
 
 /// A node that may be away, and where it and the others were.
 #[derive(Default)]

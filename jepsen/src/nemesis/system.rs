@@ -1,7 +1,7 @@
 //! The cluster under test, as far as a nemesis must know it.
 //!
-//! Hosts are numbered as in the laboratory, from 0, and each runs at most one node. Whoever implements
-//! this keeps the processes; a nemesis signals them only by the id it is given here.
+//! Hosts are numbered as in the laboratory, from 0, and each runs at most one node. Whoever
+//! implements this keeps the processes; a nemesis signals them only by the id it is given here.
 
 use std::path::PathBuf;
 
@@ -27,7 +27,8 @@ pub trait System: Sync {
     /// The index of the last entry that the node has applied, if it answers.
     fn applied(&self, host: usize) -> Option<u64>;
 
-    /// How far the node's clock is off, in seconds, as the cluster itself measures it; ahead is positive.
+    /// How far the node's clock is off, in seconds, as the cluster itself measures it; ahead is
+    /// positive.
     fn clock_offset(&self, host: usize) -> Option<f64>;
 
     /// How many entries a node must miss to be brought up by a snapshot.
@@ -45,8 +46,8 @@ pub trait System: Sync {
     /// When it does not go.
     fn kill(&self, host: usize) -> Result<()>;
 
-    /// Starts the node, and waits until its socket is served, not until it is ready. Nothing, when it
-    /// runs. One that was drained serves again.
+    /// Starts the node, and waits until its socket is served, not until it is ready. Nothing, when
+    /// it runs. One that was drained serves again.
     ///
     /// # Errors
     /// When it ends by itself, with what it said.
@@ -88,8 +89,8 @@ pub trait System: Sync {
     /// When the cluster refuses, or the node is not made a voter.
     fn add(&self, host: usize) -> Result<()>;
 
-    /// Gives the host a new node for the one whose data is lost: kills it, wipes its directory, has it
-    /// replaced by the others, joins, and waits until it votes.
+    /// Gives the host a new node for the one whose data is lost: kills it, wipes its directory, has
+    /// it replaced by the others, joins, and waits until it votes.
     ///
     /// # Errors
     /// When the cluster refuses, or the node is not made a voter.

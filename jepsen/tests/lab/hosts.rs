@@ -1,4 +1,4 @@
-//! What each part of a host does, shown by ordinary programs: `ping`, `dd`, `date`, `sleep`.
+//! What each part of a host does, shown by ordinary programs: `ping`, `dd`, `date`, `sleep`, `perl`.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -133,21 +133,21 @@ fn a_sync_fails_while_it_is_traced(dir: &Path) {
     let lab = build(1, dir);
     let file = lab.disk(0).expect("a disk").root().join("file");
     // Says for each sync whether it succeeded, and never ends by itself.
-    let script = "while :; do dd if=/dev/zero of=$0 bs=4k count=1 conv=fdatasync 2>/dev/null \
-                  && echo synced || echo failed; done";
-    let mut shell = lab.command(0, "sh").expect("a command");
-    shell.args(["-c", script]).arg(&file);
+    let script = "use IO::Handle; $| = 1; open(F, '>', $ARGV[0]); \
+                  for (;;) { syswrite(F, 'x'); print(F->sync ? \"synced\\n\" : \"failed\\n\") }";
+    let mut perl = lab.command(0, "perl").expect("a command");
+    perl.args(["-e", script]).arg(&file);
     let log = dir.join("log");
-    let mut shell = Process::start(shell, &log).expect("started");
+    let mut perl = Process::start(perl, &log).expect("started");
     let said = |word: &str| fs::read_to_string(&log).is_ok_and(|log| log.ends_with(word));
     let comes = |word: &str| lab::wait::until(Duration::from_secs(60), || said(word));
     assert!(comes("synced\n"));
     let trace =
-        Trace::start(shell.pid(), Injection::SyncFails, &dir.join("strace")).expect("traced");
+        Trace::start(perl.pid(), Injection::SyncFails, &dir.join("strace")).expect("traced");
     assert!(comes("failed\n"));
     assert!(trace.stop().expect("stopped") > 0);
     assert!(comes("synced\n"), "it goes on as before");
-    shell.kill().expect("killed");
+    perl.kill().expect("killed");
 }
 
 fn a_killed_laboratory_leaves_nothing(dir: &Path) {
@@ -163,19 +163,19 @@ fn a_killed_laboratory_leaves_nothing(dir: &Path) {
     let mut line = String::new();
     BufReader::new(holder.stdout.take().expect("its output")).read_line(&mut line).expect("a line");
     assert_eq!(line, "built\n");
-    assert_eq!(devices().len(), 2);
+    assert_eq!(devices(dir).len(), 2);
     holder.kill().expect("killed");
     holder.wait().expect("reaped");
-    let gone = || devices().is_empty();
-    assert!(lab::wait::until(Duration::from_secs(60), gone), "{:?}", devices());
+    let gone = || devices(dir).is_empty();
+    assert!(lab::wait::until(Duration::from_secs(60), gone), "{:?}", devices(dir));
 
     // Should one stay behind all the same, the next laboratory detaches it.
     let image = dir.join("watchword-jepsen-left.img");
     fs::write(&image, vec![0; 1 << 20]).expect("an image");
     assert!(Command::new("losetup").arg("-f").arg(&image).status().expect("losetup").success());
-    assert_eq!(devices().len(), 1);
+    assert_eq!(devices(dir).len(), 1);
     drop(build(1, dir));
-    assert!(lab::wait::until(Duration::from_secs(60), gone), "{:?}", devices());
+    assert!(lab::wait::until(Duration::from_secs(60), gone), "{:?}", devices(dir));
 }
 
 /// Builds a laboratory where the argument says, says so, and waits to be killed.
@@ -188,11 +188,12 @@ pub(crate) fn hold() -> ExitCode {
     }
 }
 
-/// The loop devices of all laboratories.
-fn devices() -> Vec<String> {
+/// What is behind the loop devices of this test; others may run beside it.
+fn devices(dir: &Path) -> Vec<String> {
     let list = Command::new("losetup").args(["-n", "-O", "BACK-FILE"]).output().expect("losetup");
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
-    list.lines().filter(|file| file.contains("watchword-jepsen-")).map(str::to_owned).collect()
+    let dir = dir.display().to_string();
+    list.lines().filter(|file| file.starts_with(&dir)).map(str::to_owned).collect()
 }
 
 /// Whether `to` answers `from`.

@@ -1,7 +1,7 @@
 //! The laboratory and every nemesis, on this machine's kernel.
 //!
-//! Runs itself again inside namespaces of its own, so that nothing it breaks is anybody's. Where a tool is
-//! missing it says so and skips. An argument selects tests by a part of their names.
+//! Runs itself again inside namespaces of its own, so that nothing it breaks is anybody's. Where a
+//! tool is missing it says so and skips. An argument selects tests by a part of their names.
 
 mod faults;
 mod hosts;

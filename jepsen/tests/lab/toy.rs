@@ -1,14 +1,14 @@
-//! A toy cluster for the nemeses: nodes that sync what they acknowledge and talk all the time, and no
-//! consensus.
+//! A toy cluster for the nemeses: nodes that sync what they acknowledge and talk all the time, and
+//! no consensus.
 //!
-//! A node appends records to its store, syncs each, and then tells its *beat*, a file outside the disk: how
-//! many it has acknowledged, and what time it is by its clock. It refuses a store that is not what was
-//! written.
+//! A node appends records to its store, syncs each, and then tells its *beat*, a file outside the
+//! disk: how many it has acknowledged, and what time it is by its clock. It refuses a store that is
+//! not what was written.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::Write;
 use std::net::UdpSocket;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard};
@@ -18,7 +18,7 @@ use anyhow::{Context, Result, ensure};
 use watchword_jepsen::lab::{Lab, Process, wait};
 use watchword_jepsen::nemesis::System;
 
-/// Asks this program to be a node: store, beat, addresses of the others.
+/// Asks this program to be a node: store, beat, whether it syncs, addresses of the others.
 pub(crate) const NODE: &str = "be-a-toy-node";
 /// How long a node may take for anything.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -27,6 +27,7 @@ const RECORD: usize = 512;
 /// The nodes, the first of which leads.
 pub(crate) struct Toy<'a> {
     lab: &'a Lab,
+    syncs: bool,
     nodes: Vec<Mutex<Option<Process>>>,
     members: Mutex<BTreeSet<usize>>,
 }
@@ -34,8 +35,17 @@ pub(crate) struct Toy<'a> {
 impl<'a> Toy<'a> {
     /// Starts a node on every host.
     pub(crate) fn start(lab: &'a Lab) -> Self {
+        Self::start_as(lab, true)
+    }
+
+    /// Starts nodes that acknowledge what they have not synced.
+    pub(crate) fn start_careless(lab: &'a Lab) -> Self {
+        Self::start_as(lab, false)
+    }
+
+    fn start_as(lab: &'a Lab, syncs: bool) -> Self {
         let nodes = (0..lab.hosts()).map(|_| Mutex::default()).collect();
-        let toy = Self { lab, nodes, members: Mutex::new((0..lab.hosts()).collect()) };
+        let toy = Self { lab, syncs, nodes, members: Mutex::new((0..lab.hosts()).collect()) };
         (0..lab.hosts()).for_each(|host| System::start(&toy, host).expect("started"));
         toy
     }
@@ -45,10 +55,12 @@ impl<'a> Toy<'a> {
         self.beat(host).map_or(0, |(count, _)| count)
     }
 
-    /// How many records are in the node's store.
-    pub(crate) fn stored(&self, host: usize) -> u64 {
-        let length = self.store(host).and_then(|store| Ok(fs::metadata(store.join("log"))?.len()));
-        length.unwrap_or(0) / RECORD as u64
+    /// How many records the node found when it was last started.
+    pub(crate) fn recovered(&self, host: usize) -> u64 {
+        let log =
+            fs::read_to_string(self.lab.dir(host).expect("a host").join("log")).expect("a log");
+        let found = log.lines().rev().find_map(|line| line.strip_prefix("found "));
+        found.expect("it says so").parse().expect("a number")
     }
 
     /// Count, and the time by the node's clock in seconds.
@@ -141,6 +153,7 @@ impl System for Toy<'_> {
         let _ = fs::remove_file(&beat);
         let mut command = self.lab.command(host, std::env::current_exe()?)?;
         command.arg(NODE).arg(self.store(host)?).arg(&beat);
+        command.arg(if self.syncs { "syncs" } else { "careless" });
         for other in (0..self.lab.hosts()).filter(|other| *other != host) {
             command.arg(self.lab.address(other)?.to_string());
         }
@@ -189,8 +202,9 @@ pub(crate) fn run() -> ExitCode {
     let mut arguments = std::env::args().skip(2);
     let mut next = || arguments.next().expect("an argument");
     let (store, beat) = (PathBuf::from(next()), PathBuf::from(next()));
+    let syncs = next() == "syncs";
     let others: Vec<String> = arguments.map(|address| format!("{address}:9")).collect();
-    match live(&store, &beat, &others) {
+    match live(&store, &beat, syncs, &others) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
@@ -200,10 +214,10 @@ pub(crate) fn run() -> ExitCode {
 }
 
 #[expect(clippy::disallowed_methods, reason = "its clock is what a test sets wrong")]
-fn live(store: &Path, beat: &Path, others: &[String]) -> Result<()> {
+fn live(store: &Path, beat: &Path, syncs: bool, others: &[String]) -> Result<()> {
     fs::create_dir_all(store)?;
     let path = store.join("log");
-    let mut log = File::options().create(true).append(true).open(&path)?;
+    let log = File::options().create(true).write(true).truncate(false).open(&path)?;
     let records = fs::read(&path)?;
     for (index, found) in records.chunks(RECORD).enumerate() {
         ensure!(found == record(index as u64), "damaged: record {index}");
@@ -211,11 +225,15 @@ fn live(store: &Path, beat: &Path, others: &[String]) -> Result<()> {
     for dir in [store, store.parent().context("a parent")?] {
         File::open(dir)?.sync_all()?;
     }
+    eprintln!("found {}", records.len() / RECORD);
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     for count in (records.len() / RECORD) as u64.. {
-        // A torn record after a power cut was never acknowledged; here records fit a block and do not tear.
-        log.write_all(&record(count))?;
-        log.sync_data()?;
+        // A torn record after a power cut was never acknowledged; here records fit a block and do
+        // not tear.
+        log.write_all_at(&record(count), count * RECORD as u64)?;
+        if syncs {
+            log.sync_data()?;
+        }
         let time = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
         let new = beat.with_extension("new");
         fs::write(&new, format!("{} {time}", count + 1))?;
