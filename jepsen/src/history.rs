@@ -220,7 +220,10 @@ mod tests {
         let text = std::fs::read_to_string(&path).expect("text");
         let first = text.lines().next().expect("a line");
         assert!(first.starts_with(r#"{"i":0,"t":"#), "{first}");
-        assert!(first.ends_with(r#""p":0,"type":"invoke","f":"write","k":"u17","v":41}"#), "{first}");
+        assert!(
+            first.ends_with(r#""p":0,"type":"invoke","f":"write","k":"u17","v":41}"#),
+            "{first}"
+        );
         assert!(text.contains(r#""p":"nemesis""#));
         assert_eq!(read(&path).expect("read"), events);
         std::fs::remove_dir_all(&dir).expect("removed");
