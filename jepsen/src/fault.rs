@@ -27,7 +27,7 @@ pub struct Window {
     pub details: Vec<Value>,
 }
 
-/// All faults of a history, in the order in which they began.
+/// All faults of a history, and the heals, in the order in which they began.
 pub fn windows(events: &[Event]) -> Vec<Window> {
     let end = events.last().map_or(0, |event| event.time);
     let mut windows: Vec<Window> = Vec::new();
@@ -35,32 +35,29 @@ pub fn windows(events: &[Event]) -> Vec<Window> {
     for event in events.iter().filter(|event| matches!(event.process, Process::Nemesis(_))) {
         let stage = event.value.get("stage").and_then(Value::as_str).unwrap_or_default();
         let running = open.iter().position(|&at| windows[at].fault == event.f);
-        match (event.f.as_str(), stage, running) {
-            (HEAL, _, _) => {
-                for at in open.drain(..) {
-                    windows[at].until = event.time;
-                }
-            }
-            (_, "stop", Some(position)) => {
-                let window = &mut windows[open.remove(position)];
-                window.until = event.time;
-                window.acted += acted(event);
-                window.details.extend(details(event));
-            }
-            _ => {
-                let lasts = stage == "start";
-                if lasts {
-                    open.push(windows.len());
-                }
-                windows.push(Window {
-                    fault: event.f.clone(),
-                    from: event.time,
-                    until: if lasts { end } else { event.time },
-                    acted: acted(event),
-                    details: details(event).collect(),
-                });
+        if let ("stop", Some(position)) = (stage, running) {
+            let window = &mut windows[open.remove(position)];
+            window.until = event.time;
+            window.acted += acted(event);
+            window.details.extend(details(event));
+            continue;
+        }
+        if event.f == HEAL {
+            for at in open.drain(..) {
+                windows[at].until = event.time;
             }
         }
+        let lasts = stage == "start" && event.f != HEAL;
+        if lasts {
+            open.push(windows.len());
+        }
+        windows.push(Window {
+            fault: event.f.clone(),
+            from: event.time,
+            until: if lasts { end } else { event.time },
+            acted: acted(event),
+            details: details(event).collect(),
+        });
     }
     windows
 }
@@ -107,6 +104,7 @@ mod tests {
                 ("partition".to_owned(), 0, 2_000, 412),
                 ("pause".to_owned(), 1_000, 4_000, 1),
                 ("kill".to_owned(), 3_000, 3_000, 1),
+                ("heal".to_owned(), 4_000, 4_000, 0),
                 ("clock".to_owned(), 5_000, 7_000, 1),
             ]
         );

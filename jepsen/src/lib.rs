@@ -14,12 +14,12 @@
 //! * [`cli`]: the commands.
 
 pub mod checker;
-//pub mod cli;
+pub mod cli;
 pub mod edn;
 pub mod fault;
 pub mod history;
 pub mod operation;
-//pub mod report;
+pub mod report;
 pub mod rng;
 #[cfg(test)]
 mod sample;

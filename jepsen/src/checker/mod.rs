@@ -25,6 +25,8 @@ pub mod verdicts;
 pub mod wgl;
 pub mod zones;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -35,6 +37,9 @@ use crate::operation::{self, Malformed, Operation};
 
 /// How many anomalies a finding keeps: what is broken through and through needs no longer list.
 const ANOMALIES_MAX: usize = 100;
+
+/// How many events of an anomaly are named in its sentence.
+const EVENTS_SHOWN: usize = 8;
 
 /// What a checker found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -104,6 +109,22 @@ pub struct Finding {
     /// Counts, by name.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub figures: Map<String, Value>,
+}
+
+impl fmt::Display for Anomaly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(key) = &self.key {
+            write!(f, "{key}: ")?;
+        }
+        f.write_str(&self.what)?;
+        if self.events.is_empty() {
+            return Ok(());
+        }
+        let shown: Vec<String> =
+            self.events.iter().take(EVENTS_SHOWN).map(u64::to_string).collect();
+        let more = if self.events.len() > EVENTS_SHOWN { ", …" } else { "" };
+        write!(f, " (events {}{more})", shown.join(", "))
+    }
 }
 
 impl Finding {

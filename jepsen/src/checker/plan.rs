@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -138,6 +138,17 @@ impl Plan {
         let checks = checks.into_iter().flatten().map(|checker| Check::new("", checker));
         Self { checks: checks.collect() }
     }
+
+    /// The same with relative paths taken from `dir`, the directory of the run.
+    #[must_use]
+    pub fn within(mut self, dir: &Path) -> Self {
+        for check in &mut self.checks {
+            if let Checker::Logs { paths, .. } = &mut check.checker {
+                *paths = paths.iter().map(|path| dir.join(path)).collect();
+            }
+        }
+        self
+    }
 }
 
 #[cfg(test)]
@@ -160,6 +171,10 @@ mod tests {
         let text = serde_json::to_value(&plan).expect("JSON");
         assert_eq!(text["checks"][0], json!({"keys": "name/", "checker": "register"}));
         assert_eq!(serde_json::from_value::<Plan>(text).expect("a plan"), plan);
+        let Checker::Logs { paths, .. } = &plan.within(Path::new("run")).checks[3].checker else {
+            panic!("the logs");
+        };
+        assert_eq!(paths, &[PathBuf::from("run/nodes")]);
     }
 
     #[test]
