@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::checker::register::{Access, Action};
+use crate::checker::wgl;
 use crate::history::{Event, Kind, NEMESIS, Process};
 use crate::operation::{self, Operation};
 use crate::rng::Rng;
@@ -75,6 +77,17 @@ impl Sample {
 
     pub(crate) fn operations(&self) -> Vec<Operation<'_>> {
         operation::pairs(&self.events).expect("well-formed")
+    }
+
+    /// Whether a search finds an order in which one register answers as these operations say: what
+    /// other checkers of one bit of state can be compared with.
+    pub(crate) fn is_linearizable(&self, as_register: fn(&Operation<'_>) -> Action) -> bool {
+        let operations = self.operations();
+        let accesses = operations
+            .iter()
+            .map(|operation| Access { action: as_register(operation), operation: *operation });
+        let accesses: Vec<Access<'_>> = accesses.collect();
+        matches!(wgl::check(&accesses), wgl::Search::Linearizable { .. })
     }
 
     fn push(&mut self, mut event: Event) -> usize {

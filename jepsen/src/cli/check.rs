@@ -99,3 +99,44 @@ fn parse<T: for<'a> Deserialize<'a>>(file: &Path) -> anyhow::Result<T> {
     let text = text.with_context(|| format!("cannot read {}", file.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is not understood", file.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::history::Event;
+    use crate::report::RunSummary;
+    use crate::sample::Sample;
+
+    /// The status for a stored run with these events.
+    fn status(name: &str, events: &[Event], report: bool) -> anyhow::Result<u8> {
+        let path = std::env::temp_dir().join(format!("jepsen-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path)?;
+        let lines: Vec<String> =
+            events.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+        fs::write(path.join(crate::cli::HISTORY), lines.join("\n"))?;
+        let options = json!({"seed": 7, "plan": {"checks": [{"checker": "register"}]}});
+        fs::write(path.join(OPTIONS), options.to_string())?;
+        report::write(&path, &RunSummary::default(), &[], &[])?;
+        let args = CheckArgs { path: path.clone(), plan: None, report, json: false };
+        let status = run(&args);
+        let results: Results = parse(&path.join(RESULTS))?;
+        assert_eq!(report, !results.findings.is_empty(), "results are written if that is asked");
+        fs::remove_dir_all(&path)?;
+        status
+    }
+
+    #[test]
+    fn the_status_tells_the_verdict() {
+        let mut sample = Sample::new();
+        assert_eq!(status("unknown", &sample.events, false).expect("checked"), 3);
+        sample.done("write", "u1", 1);
+        sample.done("read", "u1", 1);
+        assert_eq!(status("valid", &sample.events, true).expect("checked"), 0);
+        sample.done("read", "u1", 0);
+        assert_eq!(status("invalid", &sample.events, true).expect("checked"), 1);
+        let args = CheckArgs { path: "/nonexistent".into(), plan: None, report: false, json: true };
+        assert!(run(&args).is_err());
+    }
+}

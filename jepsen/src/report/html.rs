@@ -23,9 +23,9 @@ overflow-wrap:anywhere;margin:.3rem 0}
 .wide{overflow-x:auto}table{border-collapse:collapse;width:100%}
 th,td{text-align:left;vertical-align:top;padding:.35rem .6rem;border-bottom:1px solid var(--line)}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem}dt{color:var(--faint)}dd{margin:0}
-.timeline{display:grid;grid-auto-rows:minmax(1.4rem,auto);grid-auto-columns:minmax(10rem,1fr);gap:2px 6px;overflow-x:auto;
+.timeline{display:grid;grid-template-columns:7rem;grid-auto-rows:minmax(1.4rem,auto);grid-auto-columns:minmax(10rem,1fr);gap:2px 6px;overflow-x:auto;
 font-size:13px;line-height:1.3}
-.timeline .time{min-width:6.5rem;font-variant-numeric:tabular-nums}
+.timeline .time{font-variant-numeric:tabular-nums}
 .operation{padding:.15rem .4rem;border:1px solid var(--line);border-radius:4px;overflow-wrap:anywhere}
 .operation.ok{background:var(--ok)}.operation.fail{background:var(--fail)}
 .operation.info{background:var(--info);border-bottom-style:dashed;border-bottom-width:2px}

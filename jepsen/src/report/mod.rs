@@ -97,7 +97,9 @@ fn escape(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             // Neither HTML nor XML can hold these.
-            control if control.is_control() && control != '\n' => escaped.push('\u{fffd}'),
+            control if control.is_control() && !"\n\t".contains(control) => {
+                escaped.push('\u{fffd}')
+            }
             other => escaped.push(other),
         }
     }
