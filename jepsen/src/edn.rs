@@ -87,7 +87,7 @@ fn edn(value: &Value) -> String {
 /// A keyword, or a string where the name cannot be one.
 fn name(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    if !name.is_empty() && name.bytes().all(plain) {
+    if name.starts_with(|first: char| first.is_ascii_alphabetic()) && name.bytes().all(plain) {
         format!(":{name}")
     } else {
         Value::String(name.to_owned()).to_string()

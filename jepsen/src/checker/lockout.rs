@@ -178,6 +178,7 @@ mod tests {
 
     use super::*;
     use crate::checker::Validity;
+    use crate::rng::Rng;
     use crate::sample::Sample;
 
     fn guess(sample: &mut Sample, evaluated: Value) {
@@ -265,6 +266,51 @@ mod tests {
             let what = &checked(&sample).anomalies[0].what;
             assert!(what.ends_with("must be 2 to 3"), "{what}");
         }
+    }
+
+    /// Attempts that overlap at random; a broken service forgets a failure now and then.
+    fn random(seed: u64, broken: bool) -> Sample {
+        let mut rng = Rng::new(seed);
+        let mut sample = Sample::new();
+        let mut open: Vec<(usize, Option<Value>)> = Vec::new();
+        let mut failures = 0;
+        for _ in 0..12 {
+            let (f, result) = match rng.below(6) {
+                0 => ("failures", json!(failures)),
+                1 if failures >= 3 => ("try", json!({"verdict": "reject"})),
+                1 => {
+                    failures = 0;
+                    ("try", json!({"verdict": "accept"}))
+                }
+                _ => {
+                    let evaluated = failures < 3;
+                    let forgotten = broken && rng.one_in(3);
+                    failures += i64::from(evaluated && !forgotten);
+                    let told = if rng.one_in(4) { Value::Null } else { json!(evaluated) };
+                    ("guess", json!({"verdict": "reject", "evaluated": told}))
+                }
+            };
+            let handle = sample.invoke(f, "u1#0", Value::Null);
+            open.push((handle, (!rng.one_in(8)).then_some(result)));
+            while open.len() > rng.below(4) {
+                match open.swap_remove(rng.below(open.len())) {
+                    (handle, Some(result)) => sample.ok(handle, result),
+                    (handle, None) => sample.info(handle),
+                }
+            }
+        }
+        sample
+    }
+
+    #[test]
+    fn a_sound_service_is_never_accused_and_a_forgetful_one_often() {
+        let mut found = 0;
+        for seed in 0..2_000 {
+            let accused = !checked(&random(seed, seed % 2 == 1)).anomalies.is_empty();
+            assert!(!accused || seed % 2 == 1, "seed {seed}");
+            found += usize::from(accused);
+        }
+        assert!(found > 150, "only {found} of 1,000 broken histories were found");
     }
 
     #[test]

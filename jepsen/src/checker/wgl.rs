@@ -176,3 +176,73 @@ impl List {
         self.prev[next] = at;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::checker::register::{accesses, prune};
+    use crate::rng::Rng;
+    use crate::sample::{Defect, Sample, register};
+
+    /// Every order, one after the other: whatever is called before all others return may be next.
+    fn some_order_explains(rest: &[Access<'_>], value: i64) -> bool {
+        let Some(first_return) = rest.iter().map(|access| access.operation.returned()).min() else {
+            return true;
+        };
+        first_return == NEVER
+            || (0..rest.len()).filter(|at| rest[*at].operation.called() < first_return).any(|at| {
+                let mut others = rest.to_vec();
+                let next = others.remove(at);
+                step(next.action, value).is_some_and(|value| some_order_explains(&others, value))
+            })
+    }
+
+    #[test]
+    fn the_search_agrees_with_trying_every_order() {
+        let mut found = 0;
+        for seed in 0..2_000 {
+            let defect = [Defect::None, Defect::StaleReads, Defect::LostWrites][seed as usize % 3];
+            let mut sample = Sample::new();
+            register(&mut sample, &mut Rng::new(seed), "u1", 9, true, defect);
+            let accesses = accesses(&sample.operations()).expect("well-formed");
+            let explained = matches!(check(&accesses), Search::Linearizable { .. });
+            assert_eq!(explained, some_order_explains(&accesses, 0), "seed {seed}");
+            found += usize::from(!explained);
+        }
+        assert!(found > 150, "only {found} histories were found");
+    }
+
+    #[test]
+    fn it_is_stuck_at_the_first_answer_that_no_order_explains() {
+        let mut sample = Sample::new();
+        sample.done("write", "u1", 1);
+        sample.done("cas", "u1", json!([1, 2]));
+        sample.done("cas", "u1", json!([1, 3]));
+        sample.done("read", "u1", 3);
+        let accesses = accesses(&sample.operations()).expect("well-formed");
+        let Search::Stuck { at } = check(&accesses) else { panic!("an order was found") };
+        assert_eq!(at.called(), 4);
+    }
+
+    #[test]
+    fn unknown_operations_that_were_pruned_cost_nothing() {
+        let mut sample = Sample::new();
+        for value in 1..=60 {
+            let unknown = sample.invoke("write", "u1", value);
+            sample.info(unknown);
+        }
+        sample.done("write", "u1", 100);
+        for _ in 0..50 {
+            sample.done("read", "u1", 100);
+        }
+        sample.done("read", "u1", 17);
+        let mut accesses = accesses(&sample.operations()).expect("well-formed");
+        assert_eq!(prune(&mut accesses), 59);
+        let Search::Linearizable { states } = check(&accesses) else {
+            panic!("no order was found")
+        };
+        assert!(states < 200, "{states}");
+    }
+}

@@ -127,3 +127,64 @@ fn without_cause<'a>(value: i64, cluster: &Cluster<'a>) -> Option<Conflict<'a>> 
         Conflict { what, operations: vec![first, write] }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::register::accesses;
+    use crate::sample::Sample;
+
+    fn conflict(sample: &Sample) -> Option<String> {
+        let accesses = accesses(&sample.operations()).expect("well-formed");
+        check(&accesses).map(|conflict| conflict.what)
+    }
+
+    #[test]
+    fn values_that_take_turns_are_fine() {
+        let mut sample = Sample::new();
+        sample.done("read", "u1", 0);
+        let write = sample.invoke("write", "u1", 1);
+        sample.done("read", "u1", 0);
+        sample.done("read", "u1", 1);
+        sample.done("write", "u1", 2);
+        sample.ok(write, 1);
+        sample.done("read", "u1", 2);
+        assert_eq!(conflict(&sample), None);
+    }
+
+    #[test]
+    fn two_values_at_the_same_time_exclude_each_other() {
+        let mut sample = Sample::new();
+        sample.done("write", "u1", 1);
+        sample.done("write", "u1", 2);
+        sample.done("read", "u1", 1);
+        sample.done("read", "u1", 2);
+        assert_eq!(conflict(&sample).expect("found"), "the values 1 and 2 exclude each other");
+    }
+
+    #[test]
+    fn a_value_within_the_time_of_another_is_found() {
+        let mut sample = Sample::new();
+        sample.done("write", "u1", 1);
+        sample.done("write", "u1", 2);
+        sample.done("read", "u1", 1);
+        assert_eq!(conflict(&sample).expect("found"), "the values 1 and 2 exclude each other");
+    }
+
+    #[test]
+    fn absent_after_a_write_is_found() {
+        let mut sample = Sample::new();
+        sample.done("write", "u1", 1);
+        sample.done("read", "u1", 0);
+        assert_eq!(conflict(&sample).expect("found"), "the values 0 and 1 exclude each other");
+    }
+
+    #[test]
+    fn values_without_a_write_or_before_it_are_found() {
+        let mut sample = Sample::new();
+        sample.done("read", "u1", 1);
+        assert_eq!(conflict(&sample).expect("found"), "the value 1 was seen, but nobody wrote it");
+        sample.done("write", "u1", 1);
+        assert_eq!(conflict(&sample).expect("found"), "the value 1 was seen before it was written");
+    }
+}
