@@ -3,7 +3,7 @@
 //! Its events are `info` with the fault as their operation and `{"stage": "start"}` or `"stop"` as
 //! their value; `heal` ends everything. A fault without a stage (a kill) lasts no time. What shows
 //! that it acted is in the evidence: the number `acted` counts frames dropped, processes stopped,
-//! calls failed.
+//! calls failed. What was skipped, or did not act, stays in the record and hurts nobody.
 
 use serde_json::Value;
 
@@ -25,6 +25,13 @@ pub struct Window {
     pub acted: u64,
     /// What its events say: where it was, and what shows that it acted.
     pub details: Vec<Value>,
+}
+
+impl Window {
+    /// Whether it hurt, by its own evidence.
+    pub fn has_acted(&self) -> bool {
+        self.acted > 0
+    }
 }
 
 /// All faults of a history, and the heals, in the order in which they began.

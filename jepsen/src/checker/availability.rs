@@ -15,8 +15,8 @@ const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
 /// Measures gaps and latencies; if there is a bound, the first `ok` after each `heal` must come
 /// within so many milliseconds.
 pub fn check(events: &[Event], operations: &[Operation<'_>], bound_ms: Option<u64>) -> Finding {
-    let windows: Vec<Window> =
-        fault::windows(events).into_iter().filter(|window| window.until > window.from).collect();
+    let hurts = |window: &Window| window.has_acted() && window.until > window.from;
+    let windows: Vec<Window> = fault::windows(events).into_iter().filter(hurts).collect();
     let mut successes: Vec<&Event> = operations
         .iter()
         .filter(|operation| operation.is_ok())

@@ -15,8 +15,9 @@ use crate::history::Event;
 pub fn check(events: &[Event], required: &BTreeSet<String>) -> Finding {
     let mut faults: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for window in fault::windows(events).into_iter().filter(|window| window.fault != fault::HEAL) {
+        let has_acted = window.has_acted();
         let (times, acted) = faults.entry(window.fault).or_default();
-        *times += u64::from(window.acted > 0);
+        *times += u64::from(has_acted);
         *acted += window.acted;
     }
     let acted = |name: &String| faults.get(name).is_some_and(|(times, _)| *times > 0);

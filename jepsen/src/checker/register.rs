@@ -15,6 +15,9 @@ use super::{Anomaly, Finding, wgl, zones};
 use crate::history::Kind;
 use crate::operation::{Malformed, Operation, by_key};
 
+/// How an anomaly begins that is not the cluster's.
+const DISAGREEMENT: &str = "the checkers disagree, which is a defect of a checker";
+
 /// What an operation does to a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -60,46 +63,21 @@ pub struct Access<'a> {
 pub fn check(operations: &[Operation<'_>]) -> Result<Finding, Malformed> {
     let keys = by_key(operations, &["write", "read", "cas"]);
     let (mut reads, mut dropped, mut states) = (0, 0, 0);
-    let mut anomalies = Vec::new();
-    let mut given_up = Vec::new();
+    let (mut anomalies, mut given_up) = (Vec::new(), Vec::new());
     for (key, operations) in &keys {
         let mut accesses = accesses(operations)?;
         dropped += prune(&mut accesses);
         reads += accesses.iter().filter(|access| access.action.seen().is_some()).count();
-        let zones = zones::check(&accesses);
-        match (wgl::check(&accesses), zones) {
-            (wgl::Search::Linearizable { states: searched }, None) => states += searched,
-            (wgl::Search::Stuck { at }, Some(conflict)) => {
-                let what = format!("not linearizable: {}", conflict.what);
-                let shown = [conflict.operations.as_slice(), &[at]].concat();
-                anomalies.push(Anomaly::of(key, what, &shown));
-            }
-            (wgl::Search::Stuck { at }, None) => {
-                let what = if accesses.iter().any(|access| matches!(access.action, Action::Cas(..)))
-                {
-                    "not linearizable: no order of the operations up to here explains this answer"
-                } else {
-                    "the checkers disagree (a defect of a checker): the search finds no order, \
-                     the zones find no conflict"
-                };
-                anomalies.push(Anomaly::of(key, what.to_owned(), &[at]));
-            }
-            (wgl::Search::Linearizable { .. }, Some(conflict)) => {
-                let what = format!(
-                    "the checkers disagree (a defect of a checker): the search finds an order, \
-                     but {}",
-                    conflict.what
-                );
-                anomalies.push(Anomaly::of(key, what, &conflict.operations));
-            }
-            (wgl::Search::GivenUp, Some(conflict)) => {
-                let what = format!("not linearizable: {}", conflict.what);
-                anomalies.push(Anomaly::of(key, what, &conflict.operations));
-            }
-            (wgl::Search::GivenUp, None) => {
-                let what = "too many operations of unknown outcome to search all orders";
-                given_up.push(Anomaly::of(key, what.to_owned(), &[]));
-            }
+        let is_cas = |access: &Access<'_>| matches!(access.action, Action::Cas(..));
+        let zones_are_complete = !accesses.iter().any(is_cas);
+        let (search, conflict) = (wgl::check(&accesses), zones::check(&accesses));
+        if let Some((what, shown)) = judge(search, conflict, zones_are_complete) {
+            anomalies.push(Anomaly::of(key, what, &shown));
+        } else if let wgl::Search::Linearizable { states: searched } = search {
+            states += searched;
+        } else {
+            let what = "too many operations of unknown outcome to search all orders";
+            given_up.push(Anomaly::of(key, what.to_owned(), &[]));
         }
     }
     let checked: usize = keys.values().map(Vec::len).sum();
@@ -116,6 +94,33 @@ pub fn check(operations: &[Operation<'_>]) -> Result<Finding, Malformed> {
         .figure("states", states))
 }
 
+/// What is wrong with a register by the word of both algorithms, and the operations that show it.
+fn judge<'a>(
+    search: wgl::Search<'a>,
+    conflict: Option<zones::Conflict<'a>>,
+    zones_are_complete: bool,
+) -> Option<(String, Vec<Operation<'a>>)> {
+    use wgl::Search::{GivenUp, Linearizable, Stuck};
+    match (search, conflict) {
+        (Linearizable { .. } | GivenUp, None) => None,
+        (Linearizable { .. }, Some(conflict)) => {
+            let what = format!("{DISAGREEMENT}: the search finds an order, but {}", conflict.what);
+            Some((what, conflict.operations))
+        }
+        (Stuck { at }, None) => {
+            let what = if zones_are_complete {
+                format!("{DISAGREEMENT}: the search finds no order, the zones find no conflict")
+            } else {
+                "not linearizable: no order of the operations explains this answer".to_owned()
+            };
+            Some((what, vec![at]))
+        }
+        (Stuck { .. } | GivenUp, Some(conflict)) => {
+            Some((format!("not linearizable: {}", conflict.what), conflict.operations))
+        }
+    }
+}
+
 /// The operations that say something: what failed did not happen, and a read without an answer saw
 /// nothing.
 ///
@@ -127,7 +132,8 @@ pub fn accesses<'a>(operations: &[Operation<'a>]) -> Result<Vec<Access<'a>>, Mal
     for operation in operations {
         let action = match (operation.f(), operation.kind()) {
             (_, Kind::Fail) | ("read", Kind::Info) => continue,
-            ("read", _) => Action::Read(operation.value().as_i64().unwrap_or(0)),
+            ("read", _) if operation.value().is_null() => Action::Read(0),
+            ("read", _) => Action::Read(operation.integer()?),
             ("write", _) => Action::Write(operation.integer()?),
             _ => match operation.integers()?.as_slice() {
                 [old, new] => Action::Cas(*old, *new),
@@ -253,6 +259,25 @@ mod tests {
         sample.done("write", "u1", 1);
         sample.done("write", "u1", 1);
         assert_eq!(check(&sample.operations()).expect_err("refused").line, 4);
+    }
+
+    #[test]
+    fn checkers_that_disagree_are_an_anomaly_of_their_own() {
+        let mut sample = Sample::new();
+        sample.done("write", "u1", 1);
+        let operations = sample.operations();
+        let conflict =
+            || zones::Conflict { what: "…".to_owned(), operations: operations.clone() };
+        let order = wgl::Search::Linearizable { states: 1 };
+        let stuck = wgl::Search::Stuck { at: operations[0] };
+        let disagree = |search, conflict, complete| {
+            judge(search, conflict, complete).is_some_and(|(what, _)| what.contains("disagree"))
+        };
+        assert!(disagree(order, Some(conflict()), true));
+        assert!(disagree(order, Some(conflict()), false));
+        assert!(disagree(stuck, None, true));
+        assert!(!disagree(stuck, None, false), "with compare-and-set the search sees more");
+        assert!(!disagree(stuck, Some(conflict()), true));
     }
 
     const DEFECTS: [Defect; 3] = [Defect::StaleReads, Defect::LostWrites, Defect::FailedWritesAct];

@@ -93,11 +93,11 @@ impl Frame {
         ));
     }
 
-    /// Shades what the nemesis did. Names take turns in a few rows, so that they stay readable.
+    /// Shades what the nemesis did, if it acted. Names take turns in a few rows, so that they stay readable.
     pub(super) fn faults(&mut self, windows: &[Window]) {
         let (top, bottom) = (y(1.0), y(0.0));
         let mut rows_end = [f64::NEG_INFINITY; NAME_ROWS];
-        for window in windows {
+        for window in windows.iter().filter(|one| one.has_acted() || one.fault == HEAL) {
             let (from, until) = (self.x(seconds(window.from)), self.x(seconds(window.until)));
             let height = bottom - top;
             let name = escape(&window.fault);

@@ -13,7 +13,7 @@ use crate::operation::Operation;
 
 /// How many keys are shown, and how much of each.
 const KEYS_MAX: usize = 12;
-const OPERATIONS_MAX: usize = 120;
+const OPERATIONS_MAX: usize = 60;
 /// How many operations are shown before and after one that is part of an anomaly.
 const CONTEXT: usize = 12;
 
