@@ -8,10 +8,22 @@
 //! * [`rng`]: everything random follows from the run's seed.
 //! * [`lab`]: hosts, and everything of them that can be broken.
 //! * [`nemesis`]: who breaks it, when, and the proof.
+//! * [`operation`]: invocations joined with their completions.
+//! * [`fault`]: what the nemesis did, as windows of time.
 //! * [`checker`]: from a history to a verdict.
+//! * [`edn`]: the history in Jepsen's format, for others' checkers.
+//! * [`report`]: the verdict with its evidence, for people.
+//! * [`cli`]: the commands.
 
 pub mod checker;
+pub mod cli;
+pub mod edn;
+pub mod fault;
 pub mod history;
 pub mod lab;
 pub mod nemesis;
+pub mod operation;
+pub mod report;
 pub mod rng;
+#[cfg(test)]
+mod sample;
