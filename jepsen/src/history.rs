@@ -160,6 +160,16 @@ impl Recorder {
         event
     }
 
+    /// How many events there are by now.
+    pub fn len(&self) -> usize {
+        self.inner().events.len()
+    }
+
+    /// Whether there is none yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Nanoseconds since the run began.
     pub fn elapsed(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)

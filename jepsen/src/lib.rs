@@ -8,6 +8,10 @@
 //! * [`rng`]: everything random follows from the run's seed.
 //! * [`lab`]: hosts, and everything of them that can be broken.
 //! * [`nemesis`]: who breaks it, when, and the proof.
+//! * [`wait`]: waiting for what somebody else does.
+//! * [`client`]: what the users of the product speak to it.
+//! * [`db`]: the cluster under test.
+//! * [`generator`], [`workload`]: what the clients do.
 //! * [`operation`]: invocations joined with their completions.
 //! * [`fault`]: what the nemesis did, as windows of time.
 //! * [`checker`]: from a history to a verdict.
@@ -17,8 +21,11 @@
 
 pub mod checker;
 pub mod cli;
+pub mod client;
+pub mod db;
 pub mod edn;
 pub mod fault;
+pub mod generator;
 pub mod history;
 pub mod lab;
 pub mod nemesis;
@@ -27,3 +34,5 @@ pub mod report;
 pub mod rng;
 #[cfg(test)]
 mod sample;
+pub mod wait;
+pub mod workload;
