@@ -17,6 +17,8 @@
 //! * [`checker`]: from a history to a verdict.
 //! * [`edn`]: the history in Jepsen's format, for others' checkers.
 //! * [`report`]: the verdict with its evidence, for people.
+//! * [`run`]: one run, from its options to its verdict.
+//! * [`suite`], [`runner`]: many of them, each in a process of its own.
 //! * [`cli`]: the commands.
 
 pub mod checker;
@@ -32,7 +34,10 @@ pub mod nemesis;
 pub mod operation;
 pub mod report;
 pub mod rng;
+pub mod run;
+pub mod runner;
 #[cfg(test)]
 mod sample;
+pub mod suite;
 pub mod wait;
 pub mod workload;

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use watchword_jepsen::cli::check::{self, CheckArgs};
 use watchword_jepsen::cli::export::{self, ExportArgs};
+use watchword_jepsen::cli::list::{self, ListArgs};
+use watchword_jepsen::cli::run::{self, PerformArgs, ProveArgs, ReplayArgs, RunArgs, SoakArgs};
 
 /// Fault injection on real Watchword processes, and the proof of what they did.
 #[derive(Debug, Parser)]
@@ -16,12 +18,25 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(RunArgs),
+    Soak(SoakArgs),
+    Replay(ReplayArgs),
+    Prove(ProveArgs),
+    List(ListArgs),
     Check(CheckArgs),
     ExportEdn(ExportArgs),
+    #[command(hide = true)]
+    Perform(PerformArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Soak(args) => run::soak(&args),
+        Command::Replay(args) => run::replay(&args),
+        Command::Prove(args) => run::prove(&args),
+        Command::List(args) => list::run(&args),
+        Command::Perform(args) => run::perform(&args),
         Command::Check(args) => check::run(&args),
         Command::ExportEdn(args) => export::run(&args),
     };

@@ -153,6 +153,17 @@ impl Finding {
         Self::new(checker, Validity::Unknown, summary, anomalies)
     }
 
+    /// What the run itself can say, which was there, and what no history tells.
+    pub(crate) fn harness(checker: &str, validity: Validity, summary: String) -> Self {
+        let anomalies = match validity {
+            Validity::Valid | Validity::Unknown => Vec::new(),
+            Validity::Invalid => {
+                vec![Anomaly { key: None, what: summary.clone(), events: Vec::new() }]
+            }
+        };
+        Self::new(checker, validity, summary, anomalies)
+    }
+
     fn new(
         checker: &str,
         validity: Validity,

@@ -5,6 +5,8 @@
 
 pub mod check;
 pub mod export;
+pub mod list;
+pub mod run;
 
 use std::path::{Path, PathBuf};
 
