@@ -160,6 +160,16 @@ impl Recorder {
         event
     }
 
+    /// How many events there are by now.
+    pub fn len(&self) -> usize {
+        self.inner().events.len()
+    }
+
+    /// Whether there is none yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Nanoseconds since the run began.
     pub fn elapsed(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
@@ -220,7 +230,10 @@ mod tests {
         let text = std::fs::read_to_string(&path).expect("text");
         let first = text.lines().next().expect("a line");
         assert!(first.starts_with(r#"{"i":0,"t":"#), "{first}");
-        assert!(first.ends_with(r#""p":0,"type":"invoke","f":"write","k":"u17","v":41}"#), "{first}");
+        assert!(
+            first.ends_with(r#""p":0,"type":"invoke","f":"write","k":"u17","v":41}"#),
+            "{first}"
+        );
         assert!(text.contains(r#""p":"nemesis""#));
         assert_eq!(read(&path).expect("read"), events);
         std::fs::remove_dir_all(&dir).expect("removed");

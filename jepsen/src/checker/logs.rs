@@ -1,0 +1,111 @@
+//! The logs of the nodes: a panic is an anomaly, whatever the clients noticed.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use super::{Anomaly, Finding};
+
+/// Parts of lines that no sound node writes, in lower case: Rust's panics, a store that lost what it
+/// believed to be written, and our own word for what cannot happen.
+const ALARMS: [&str; 3] = ["panicked at", "tried to serialize", "internal error"];
+
+/// How much of a line is shown.
+const SHOWN_MAX: usize = 300;
+
+/// Scans the files, and all files of the directories, in `paths`. Lines with a part that is in
+/// `ignore` are expected.
+pub fn check(paths: &[PathBuf], ignore: &[String]) -> Finding {
+    let mut scan = Scan { ignore, files: 0, lines: 0, alarms: Vec::new(), unreadable: Vec::new() };
+    for path in paths {
+        scan.visit(path);
+    }
+    let summary = format!("{} lines in {} files", scan.lines, scan.files);
+    let finding = if scan.alarms.is_empty() && !scan.unreadable.is_empty() {
+        Finding::unknown("logs", summary, scan.unreadable)
+    } else {
+        scan.alarms.extend(scan.unreadable);
+        Finding::conclude("logs", scan.lines, summary, scan.alarms)
+    };
+    finding.figure("files", scan.files).figure("lines", scan.lines)
+}
+
+struct Scan<'a> {
+    ignore: &'a [String],
+    files: usize,
+    lines: usize,
+    alarms: Vec<Anomaly>,
+    unreadable: Vec<Anomaly>,
+}
+
+impl Scan<'_> {
+    fn visit(&mut self, path: &Path) {
+        let result = if path.is_dir() { self.directory(path) } else { self.file(path) };
+        if let Err(error) = result {
+            let what = format!("{}: {error}", path.display());
+            self.unreadable.push(Anomaly { key: None, what, events: Vec::new() });
+        }
+    }
+
+    fn directory(&mut self, path: &Path) -> io::Result<()> {
+        let mut entries: Vec<PathBuf> = std::fs::read_dir(path)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<io::Result<_>>()?;
+        entries.sort_unstable();
+        for entry in entries {
+            self.visit(&entry);
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path) -> io::Result<()> {
+        self.files += 1;
+        // A node that is killed may end within a character.
+        for (number, line) in BufReader::new(File::open(path)?).split(b'\n').enumerate() {
+            let line = String::from_utf8_lossy(&line?).into_owned();
+            self.lines += 1;
+            let folded = line.to_lowercase();
+            if ALARMS.iter().any(|alarm| folded.contains(alarm))
+                && !self.ignore.iter().any(|expected| line.contains(expected))
+            {
+                let shown: String = line.chars().take(SHOWN_MAX).collect();
+                let what = format!("{}:{}: {shown}", path.display(), number + 1);
+                self.alarms.push(Anomaly { key: None, what, events: Vec::new() });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::Validity;
+
+    /// The finding on a directory with one log.
+    fn finding(name: &str, text: &str, ignore: &[&str]) -> Finding {
+        let dir = std::env::temp_dir().join(format!("jepsen-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("n1")).expect("a directory");
+        std::fs::write(dir.join("n1/log"), text).expect("written");
+        let ignore: Vec<String> = ignore.iter().map(|part| (*part).to_owned()).collect();
+        let finding = check(std::slice::from_ref(&dir), &ignore);
+        std::fs::remove_dir_all(&dir).expect("removed");
+        finding
+    }
+
+    #[test]
+    fn a_panic_is_found_with_its_line_unless_it_was_expected() {
+        let text = "started\nthread 'main' panicked at src/a.rs:1:2:\n";
+        let found = finding("panic", text, &[]);
+        assert_eq!(found.validity, Validity::Invalid);
+        assert!(found.anomalies[0].what.contains("n1/log:2: thread 'main'"), "{found:?}");
+        assert_eq!(finding("expected", text, &["src/a.rs"]).validity, Validity::Valid);
+        assert_eq!(finding("quiet", "started\nstopped\n", &[]).validity, Validity::Valid);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_leaves_it_open() {
+        let found = check(&[PathBuf::from("/nonexistent/log")], &[]);
+        assert_eq!(found.validity, Validity::Unknown);
+    }
+}

@@ -1,0 +1,280 @@
+//! One node of the cluster under test: its file, its process, its logs.
+//!
+//! Knows what an operator of one host knows. That a node belongs to a cluster, and which of them
+//! leads, is [`super`]'s business.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::client::admin::Admin;
+use crate::lab::{Lab, Process};
+use crate::wait;
+
+/// How long a node may take until its socket answers: a debug build replays a log slowly.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How long an order may take: a change of the members waits until it is made.
+pub(super) const ORDER_PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take to stop in order.
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
+const RADIUS_PORT: u16 = 1812;
+const METRICS_PORT: u16 = 7480;
+const PEERS_PORT: u16 = 7400;
+
+/// A node.
+pub(super) struct Node {
+    host: usize,
+    name: String,
+    address: IpAddr,
+    /// On the disk that faults reach.
+    disk: PathBuf,
+    config: PathBuf,
+    logs: PathBuf,
+    program: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    process: Option<Process>,
+    starts: usize,
+    is_drained: bool,
+    /// Address and token of a join that has not been seen to end well. It is repeated at each start,
+    /// because only the same command finishes a join that was cut off.
+    joining: Option<(String, String)>,
+    id: Option<u64>,
+}
+
+impl Node {
+    /// Writes the node's file. `dir` is where the harness keeps what the node's disk must not lose.
+    pub(super) fn new(lab: &Lab, host: usize, dir: &Path, program: &Path) -> Result<Self> {
+        let name = lab.name(host)?.to_owned();
+        let dir = dir.join(&name);
+        let (disk, logs) = (lab.disk(host)?.root().to_owned(), dir.clone());
+        fs::create_dir_all(&logs)?;
+        let node = Self {
+            host,
+            name,
+            address: lab.address(host)?.into(),
+            disk,
+            config: dir.join("watchword.toml"),
+            logs,
+            program: program.to_owned(),
+            inner: Mutex::default(),
+        };
+        write_private(&node.config, &node.file())?;
+        Ok(node)
+    }
+
+    /// The node's file. All timing is as shipped, but for the time until a new node votes: a run is
+    /// too short to watch it for two seconds more.
+    fn file(&self) -> String {
+        let (data, key) = (self.data(), self.disk.join("data.key"));
+        format!(
+            "data_dir = {data:?}\n\n[key]\nkey_file = {key:?}\n\n\
+             [peers]\nlisten = \"{address}:{PEERS_PORT}\"\nadvertise = \"{peers}\"\n\n\
+             [radius]\nlisten = [\"{address}:{RADIUS_PORT}\"]\n\n\
+             [metrics]\nlisten = \"{address}:{METRICS_PORT}\"\n\n\
+             [log]\nformat = \"json\"\n\n[raft]\npromote_after = \"500ms\"\n",
+            address = self.address,
+            peers = self.peers(),
+        )
+    }
+
+    /// `n1` for host 0.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where its peers reach it.
+    pub(super) fn peers(&self) -> SocketAddr {
+        SocketAddr::new(self.address, PEERS_PORT)
+    }
+
+    /// Where clients reach it.
+    pub(super) fn radius(&self) -> SocketAddr {
+        SocketAddr::new(self.address, RADIUS_PORT)
+    }
+
+    /// Where it tells of its health.
+    pub(super) fn metrics(&self) -> SocketAddr {
+        SocketAddr::new(self.address, METRICS_PORT)
+    }
+
+    /// Its data directory.
+    pub(super) fn data(&self) -> PathBuf {
+        self.disk.join("data")
+    }
+
+    /// Where its logs are.
+    pub(super) fn logs(&self) -> &Path {
+        &self.logs
+    }
+
+    /// Commands for it.
+    pub(super) fn admin(&self) -> Admin {
+        Admin::new(&self.program, &self.config)
+    }
+
+    /// Its id in the cluster, once it is known.
+    pub(super) fn id(&self) -> Option<u64> {
+        self.inner().id
+    }
+
+    /// The process that runs it, if one does.
+    pub(super) fn pid(&self) -> Option<u32> {
+        let mut inner = self.inner();
+        let process = inner.process.as_mut()?;
+        process.is_alive().ok()?.then(|| process.pid())
+    }
+
+    /// Makes it the first node of a cluster.
+    pub(super) fn init(&self) -> Result<()> {
+        let made = self.admin().run_for(&["init"], "", START_PATIENCE)?;
+        made.error().map_or(Ok(()), |error| bail!("init: {error}"))
+    }
+
+    /// Has it join a cluster at its next start.
+    pub(super) fn will_join(&self, address: SocketAddr, token: &str) {
+        self.inner().joining = Some((address.to_string(), token.to_owned()));
+    }
+
+    /// Starts it, and waits until its socket answers. One that runs goes on, in service, unless it has
+    /// given up.
+    pub(super) fn start(&self, lab: &Lab) -> Result<()> {
+        match self.try_start(lab)? {
+            None => self.learn_id(),
+            Some(said) => bail!("{} ended at once and said: {said}", self.name),
+        }
+    }
+
+    /// Starts it; what it said when it ended at once, or none when it answers.
+    pub(super) fn try_start(&self, lab: &Lab) -> Result<Option<String>> {
+        let mut inner = self.inner();
+        if let Some(process) = &mut inner.process
+            && process.is_alive()?
+        {
+            if !self.has_given_up() {
+                if std::mem::take(&mut inner.is_drained) {
+                    self.order(&["drain", "--undo"])?;
+                }
+                return Ok(None);
+            }
+            process.kill()?;
+        }
+        inner.is_drained = false;
+        inner.starts += 1;
+        let log = self.logs.join(format!("start-{:03}.log", inner.starts));
+        let mut command = lab.command(self.host, &self.program)?;
+        match &inner.joining {
+            Some((address, token)) => command.args(["join", address, "--token", token]),
+            None => command.arg("serve"),
+        };
+        command.arg("--config").arg(&self.config).env_remove("WATCHWORD_CONFIG");
+        let mut process = Process::start(command, &log)?;
+        let answers = self.wait_until_it_answers(&mut process);
+        inner.process = Some(process);
+        if answers? {
+            inner.joining = None;
+            return Ok(None);
+        }
+        let said = fs::read_to_string(log)?;
+        Ok(Some(said.lines().last().unwrap_or("nothing").to_owned()))
+    }
+
+    /// Whether its process goes on though its replica has stopped for good, as after a write that failed.
+    /// What an operator does then is to start it anew.
+    fn has_given_up(&self) -> bool {
+        let status = self.admin().json(&["status"]);
+        status.is_ok_and(|status| status.get("fault").is_some_and(|fault| !fault.is_null()))
+    }
+
+    /// Whether it answers; false when it has ended.
+    fn wait_until_it_answers(&self, process: &mut Process) -> Result<bool> {
+        let socket = self.data().join("admin.sock");
+        let answers = wait::until(START_PATIENCE, || {
+            // Whoever has ended will not answer any more, and need not be waited for.
+            if !process.is_alive()? {
+                return Ok(false);
+            }
+            UnixStream::connect(&socket)?;
+            anyhow::Ok(true)
+        });
+        answers.with_context(|| format!("{} does not answer", self.name))
+    }
+
+    fn learn_id(&self) -> Result<()> {
+        let status = self.admin().json(&["status"])?;
+        self.inner().id = status.get("node").and_then(serde_json::Value::as_u64);
+        Ok(())
+    }
+
+    /// Takes it out of service.
+    pub(super) fn drain(&self) -> Result<()> {
+        self.inner().is_drained = true;
+        self.order(&["drain"])
+    }
+
+    /// Gives it an order that must be carried out.
+    pub(super) fn order(&self, arguments: &[&str]) -> Result<()> {
+        let said = self.admin().run_for(arguments, "", ORDER_PATIENCE)?;
+        match said.error() {
+            None => Ok(()),
+            Some(error) => bail!("{} on {}: {error}", arguments.join(" "), self.name),
+        }
+    }
+
+    /// Kills it.
+    pub(super) fn kill(&self) -> Result<()> {
+        self.inner().process.take().map_or(Ok(()), |mut process| process.kill().map(drop))
+    }
+
+    /// Stops it in order.
+    pub(super) fn stop(&self) -> Result<()> {
+        let Some(mut process) = self.inner().process.take() else { return Ok(()) };
+        if process.terminate(STOP_PATIENCE)?.is_some() {
+            return Ok(());
+        }
+        process.kill()?;
+        bail!("{} did not stop within {STOP_PATIENCE:?} of SIGTERM, and was killed", self.name)
+    }
+
+    /// Empties its disk: what a new machine has.
+    pub(super) fn wipe(&self) -> Result<()> {
+        self.kill()?;
+        for entry in fs::read_dir(&self.disk)? {
+            let path = entry?.path();
+            // Not what the file system keeps for itself.
+            if path.file_name().is_some_and(|name| name == "data") {
+                fs::remove_dir_all(path)?;
+            } else if path.is_file() {
+                fs::remove_file(path)?;
+            }
+        }
+        self.inner().id = None;
+        Ok(())
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes a file that only its owner may read, which the product insists on.
+pub(super) fn write_private(path: &Path, text: &str) -> Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| path.display().to_string())?;
+    Ok(file.write_all(text.as_bytes())?)
+}

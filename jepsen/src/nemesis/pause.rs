@@ -1,0 +1,66 @@
+//! Nodes that stand still and go on, not knowing that time has passed.
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::field::{Resource, Target};
+use super::{Field, Nemesis, Outcome};
+use crate::lab::process;
+use crate::rng::Rng;
+
+/// Nodes that may stand still, with their processes.
+pub(super) struct Pause {
+    name: &'static str,
+    target: Target,
+    paused: Vec<(usize, u32)>,
+}
+
+impl Pause {
+    /// A pause of `target`.
+    pub(super) fn new(name: &'static str, target: Target) -> Self {
+        Self { name, target, paused: Vec::new() }
+    }
+}
+
+impl Nemesis for Pause {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn start(&mut self, field: &Field, rng: &mut Rng) -> Result<Outcome> {
+        if !self.paused.is_empty() {
+            return Ok(Outcome::skipped("it is in force"));
+        }
+        let hosts = field.claim_nodes(self.target, rng);
+        if hosts.is_empty() {
+            return Ok(Outcome::skipped("nobody to pause"));
+        }
+        for host in &hosts {
+            match field.system.pid(*host) {
+                Some(pid) => self.paused.push((*host, pid)),
+                None => field.release(Resource::Node(*host)),
+            }
+        }
+        for (_, pid) in &self.paused {
+            // Returns when every thread is in state T.
+            process::pause(*pid)?;
+        }
+        let evidence = json!({"hosts": field.names(&hosts), "state": "T"});
+        Ok(Outcome::of(self.paused.len() as u64, evidence))
+    }
+
+    fn stop(&mut self, field: &Field) -> Result<Outcome> {
+        let paused = std::mem::take(&mut self.paused);
+        if paused.is_empty() {
+            return Ok(Outcome::skipped("nobody stands still"));
+        }
+        let mut result = Ok(());
+        for (host, pid) in &paused {
+            result = result.and(process::resume(*pid));
+            field.release(Resource::Node(*host));
+        }
+        result?;
+        let hosts: Vec<_> = paused.iter().map(|(host, _)| *host).collect();
+        Ok(Outcome::of(hosts.len() as u64, json!({"hosts": field.names(&hosts)})))
+    }
+}

@@ -1,0 +1,172 @@
+//! What must be true again when nothing is broken any more.
+//!
+//! A cluster that loses nothing, but never serves again, is no use. So after the faults everything is
+//! made right, and from then on a clock runs: every node is ready, all vote, each serves a fresh
+//! write, and all hold the same.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::json;
+
+use crate::checker::{Finding, Validity};
+use crate::db::Digest;
+use crate::history::{Event, Kind, NEMESIS};
+use crate::nemesis::{Field, System, schedule};
+use crate::wait;
+use crate::workload::Stage;
+
+/// How long clients go on asking a cluster that is right again.
+const CALM: Duration = Duration::from_secs(5);
+/// How often a node that ends at once is started again, and after which pause.
+const RESTARTS_MAX: usize = 3;
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// Makes everything right, and waits until the cluster is, with the clients going on.
+///
+/// # Errors
+/// When the harness fails, not when the cluster does.
+pub(super) fn heal(stage: &Stage<'_>, field: &Field<'_>, patience: Duration) -> Result<Finding> {
+    let begun = Instant::now();
+    let made_right = make_right(field);
+    stage.recorder.record(Event::new(NEMESIS, Kind::Info, crate::fault::HEAL));
+    let finding = recovered("healed", stage, made_right, begun, patience);
+    stage.phase.wait(CALM);
+    Ok(finding)
+}
+
+/// The same after all nodes died.
+///
+/// # Errors
+/// As [`heal`].
+pub(super) fn come_back(
+    stage: &Stage<'_>,
+    field: &Field<'_>,
+    patience: Duration,
+) -> Result<Finding> {
+    // Nobody asks by now, so that there is no first answer to wait for, and no `heal` to count from.
+    let begun = Instant::now();
+    Ok(recovered("came back", stage, make_right(field), begun, patience))
+}
+
+/// Makes everything right; a node that does not start is tried a few times more, as a service manager
+/// does.
+fn make_right(field: &Field<'_>) -> Result<()> {
+    let mut made_right = schedule::heal(field);
+    for _ in 0..RESTARTS_MAX {
+        if made_right.is_err() {
+            wait::pause(RESTART_PAUSE);
+            made_right = schedule::heal(field);
+        }
+    }
+    made_right
+}
+
+fn recovered(
+    name: &str,
+    stage: &Stage<'_>,
+    made_right: Result<()>,
+    begun: Instant,
+    patience: Duration,
+) -> Finding {
+    let right = made_right.and_then(|()| wait::until(patience, || is_right(stage)));
+    let right = right.and_then(|()| fresh_writes(name, stage, patience));
+    let seconds = begun.elapsed().as_secs_f64();
+    match right {
+        Ok(()) => {
+            let summary = format!(
+                "all {} nodes were ready, voted and served a fresh write {seconds:.1} s after",
+                stage.db.size()
+            );
+            Finding::harness(name, Validity::Valid, summary)
+                .figure("seconds", (seconds * 10.0).round() / 10.0)
+        }
+        Err(error) => Finding::harness(name, Validity::Invalid, format!("{error:#}")),
+    }
+}
+
+/// Whether all nodes vote and are ready.
+fn is_right(stage: &Stage<'_>) -> Result<()> {
+    let db = stage.db;
+    (0..db.size()).try_for_each(|host| db.ready(host))?;
+    let voters = db.members()?.len();
+    if voters != db.size() {
+        bail!("{voters} of {} nodes vote", db.size());
+    }
+    Ok(())
+}
+
+/// Adds a user by each node.
+fn fresh_writes(name: &str, stage: &Stage<'_>, patience: Duration) -> Result<()> {
+    for host in 0..stage.db.size() {
+        let node = stage.db.name(host);
+        let user = format!("fresh-{}-{node}", name.replace(' ', "-"));
+        let written = stage.db.admin(host)?.run_for(&["user", "add", &user], "", patience)?;
+        if let Some(error) = written.error() {
+            bail!("{node} serves no write: {error}");
+        }
+    }
+    Ok(())
+}
+
+/// Waits until all nodes hold the same at the same index, and writes down what each holds.
+///
+/// # Errors
+/// When the harness fails.
+pub(super) fn compare(stage: &Stage<'_>, patience: Duration) -> Result<Finding> {
+    let mut digests: Vec<Option<Digest>> = Vec::new();
+    let equal = wait::until(patience, || {
+        let read: Vec<Result<Digest>> =
+            (0..stage.db.size()).map(|host| stage.db.digest(host)).collect();
+        let result = all_equal(&read);
+        digests = read.into_iter().map(Result::ok).collect();
+        result
+    });
+    let process = stage.recorder.new_process();
+    for (host, digest) in digests.iter().enumerate() {
+        let Some(digest) = digest else { continue };
+        let node = Some(stage.db.name(host).to_owned());
+        let event = Event {
+            node,
+            via: Some("cli".to_owned()),
+            ..Event::new(process, Kind::Invoke, "digest")
+        };
+        let begun = stage.recorder.record(event);
+        let value = json!({ "index": digest.index, "digest": digest.hash });
+        stage.recorder.record(Event { value, ..begun.completed(Kind::Ok) });
+    }
+    let differs = digests.iter().flatten().find_map(|digest| digest.differs_at);
+    Ok(match (equal, differs) {
+        (_, Some(index)) => {
+            let summary = format!("the cluster itself saw states differ at entry {index}");
+            Finding::harness("equal", Validity::Invalid, summary)
+        }
+        (Err(error), None) => Finding::harness("equal", Validity::Invalid, format!("{error:#}")),
+        (Ok(index), None) => {
+            let summary = format!("all nodes hold the same at entry {index}");
+            Finding::harness("equal", Validity::Valid, summary)
+        }
+    })
+}
+
+/// The index at which all hold the same.
+fn all_equal(read: &[Result<Digest>]) -> Result<u64> {
+    let mut digests = Vec::new();
+    for digest in read {
+        digests.push(digest.as_ref().map_err(|error| anyhow!("{error:#}"))?);
+    }
+    let first = digests.first().context("there is no node")?;
+    for (host, digest) in digests.iter().enumerate() {
+        if digest.index != first.index || digest.hash != first.hash {
+            bail!(
+                "n{} holds {} at entry {}, n1 {} at {}",
+                host + 1,
+                digest.hash,
+                digest.index,
+                first.hash,
+                first.index
+            );
+        }
+    }
+    Ok(first.index)
+}
