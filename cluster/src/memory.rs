@@ -16,7 +16,7 @@ use openraft::type_config::TypeConfigExt;
 use watchword_core::codec;
 
 use crate::medium::{Answer, Progress, Recovered, Request, SnapshotRecord, answer};
-use crate::runtime::{LogId, RaftEntry, StoredMembership, TypeConfig, Vote};
+use crate::runtime::{LogId, NodeId, RaftEntry, StoredMembership, TypeConfig, Vote};
 
 /// Entries given back by one read.
 const READ_ENTRIES_MAX: usize = 4096;
@@ -78,8 +78,9 @@ impl Change {
 pub struct Inspected {
     /// Its index.
     pub index: u64,
-    /// The term of the leader that made it.
-    pub term: u64,
+    /// The leader that made it, by its term and its id. Two may be elected in one term, one after the
+    /// other; they are ordered by both.
+    pub leader: (u64, NodeId),
     /// What it says, encoded.
     pub content: Vec<u8>,
 }
@@ -133,7 +134,10 @@ impl MemoryDisk {
         let from = shared.changed_from.take()?;
         let inspected = |entry: &RaftEntry| Inspected {
             index: entry.index(),
-            term: entry.log_id().leader_id.term,
+            leader: {
+                let id = entry.log_id().leader_id;
+                (id.term, id.node_id)
+            },
             content: match &entry.payload {
                 EntryPayload::Normal(logged) => logged.bytes().to_vec(),
                 other => codec::encode(other).unwrap_or_default(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use openraft::alias::JoinHandleOf;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::entry::RaftEntry as _;
@@ -127,9 +128,11 @@ impl Cluster {
     ) -> Result<(), ServeError> {
         let transport = self.inner.transport.as_ref().ok_or(ServeError::NoTransport)?;
         let (streams, reception) = reception::receive(transport.clone(), self.clone(), listener);
+        // Fused: the server looks once more after the last one, at a node that stops by itself.
         let streams = futures::stream::unfold(streams, async |mut streams| {
             streams.recv().await.map(|stream| (stream, streams))
         });
+        let streams = streams.fuse();
         let service = PeerServer::new(PeerService(self.clone()))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);

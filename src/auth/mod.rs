@@ -192,7 +192,8 @@ impl Authenticator {
             let user = state.user(token.user())?;
             policy::admit(user, now).ok()?;
             // Somebody who needs none is asked for no passcode, and no copy of a decided request is.
-            if user.bypass_at(now).is_some() || state.attempts().decision(request.id, now).is_some() {
+            if user.bypass_at(now).is_some() || state.attempts().decision(request.id, now).is_some()
+            {
                 return None;
             }
             Some(state.settings().challenge_seconds())

@@ -11,7 +11,7 @@ use watchword_core::node::NodeId;
 use crate::host::Host;
 use crate::operator::{Office, admit};
 
-/// How often something is tried before it is left.
+/// How often something is tried before the next task has its turn.
 const TRIES: usize = 40;
 const PAUSE: Duration = Duration::from_millis(150);
 
@@ -64,28 +64,39 @@ pub(crate) async fn work(desk: &Desk, office: &Office, hosts: &[Rc<Host>]) -> tu
             continue;
         };
         desk.is_busy.set(true);
-        match task {
-            Task::Add(host) => add(desk, office, hosts, host).await?,
-            Task::Remove(host) => {
-                let node = hosts[host].node();
-                if let Some(node) = node
-                    && remove(desk, hosts, node).await
-                {
+        let left = match task {
+            Task::Add(host) => !add(desk, office, hosts, host).await?,
+            Task::Remove(host) => match hosts[host].node() {
+                Some(node) if remove(desk, hosts, node).await => {
                     desk.hands.borrow_mut().push(Hand::Stop(host));
+                    false
                 }
-            }
+                // It may stay: it runs.
+                _ => false,
+            },
             Task::Replace(host, old) => {
                 // A node that is lost for good counts against the quorum until it is out.
-                if remove(desk, hosts, old).await {
-                    add(desk, office, hosts, host).await?;
+                let is_out = remove(desk, hosts, old).await;
+                if is_out {
+                    desk.tasks.borrow_mut().push_back(Task::Add(host));
                 }
+                !is_out
             }
+        };
+        if left {
+            desk.tasks.borrow_mut().push_back(task);
         }
         desk.is_busy.set(false);
     }
 }
 
-async fn add(desk: &Desk, office: &Office, hosts: &[Rc<Host>], number: usize) -> turmoil::Result {
+/// Whether a node is added.
+async fn add(
+    desk: &Desk,
+    office: &Office,
+    hosts: &[Rc<Host>],
+    number: usize,
+) -> turmoil::Result<bool> {
     let host = &hosts[number];
     for attempt in 0..TRIES {
         let at = running(hosts, attempt).filter(|at| at.number != number);
@@ -96,11 +107,11 @@ async fn add(desk: &Desk, office: &Office, hosts: &[Rc<Host>], number: usize) ->
             desk.hands.borrow_mut().push(Hand::Start(number));
             let (added, removed) = desk.done.get();
             desk.done.set((added + 1, removed));
-            break;
+            return Ok(true);
         }
         sleep(PAUSE).await;
     }
-    Ok(())
+    Ok(false)
 }
 
 /// Whether the node is removed.

@@ -9,7 +9,7 @@ use turmoil::Sim;
 
 use crate::engineer::{Desk, Task};
 use crate::entropy;
-use crate::host::Host;
+use crate::host::{Host, all_vote};
 use crate::scenario::{Fault, Scenario};
 use watchword_cluster::Role;
 
@@ -183,10 +183,19 @@ impl Nemesis {
                 sim.set_link_fail_rate(a, b, 0.02);
                 Some(Undo::Hold(one, other))
             }
-            Fault::Skew | Fault::Jump => {
+            Fault::Skew => {
                 let host = self.random.choice(self.members())?;
-                let most = if fault == Fault::Skew { 8_000 } else { 900_000 };
-                entropy::set_skew(host, self.random.i64(-most..most));
+                entropy::set_skew(host, self.random.i64(-8_000..8_000));
+                Some(Undo::Clock(host))
+            }
+            Fault::Jump => {
+                // One at a time: the median of the voters' clocks is right as long as most of them are.
+                let is_off = |active: &Active| matches!(active.undo, Undo::Clock(_));
+                let host = self.random.choice(self.members())?;
+                if self.active.iter().any(is_off) {
+                    return None;
+                }
+                entropy::set_skew(host, self.random.i64(-900_000..900_000));
                 Some(Undo::Clock(host))
             }
             Fault::Churn => {
@@ -207,11 +216,7 @@ impl Nemesis {
                 // Never more than one at a time, and only while nobody else is missing: what a
                 // majority has lost, nobody can bring back.
                 let members = self.members();
-                let can_lose_one = members.iter().all(|&host| {
-                    let host = &self.hosts[host];
-                    host.is_ready.get() && host.failure_tolerance() >= Some(1)
-                });
-                if !self.desk.is_clear() || !can_lose_one {
+                if !self.desk.is_clear() || members.len() < 3 || !all_vote(&self.hosts) {
                     return None;
                 }
                 let host = self.random.choice(members)?;

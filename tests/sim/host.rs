@@ -4,6 +4,7 @@
 //! and files: the replica on a disk in memory, peers over TLS, RADIUS exchanges, administration.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -137,10 +138,11 @@ impl Host {
         self.identity.borrow().as_ref().map(|identity| identity.node)
     }
 
-    /// How many voters may be lost, as the node here knows.
-    pub(crate) fn failure_tolerance(&self) -> Option<usize> {
+    /// Who votes, and how many of them may be lost, as the node here knows.
+    pub(crate) fn voters(&self) -> Option<(BTreeSet<NodeId>, usize)> {
         let running = self.running.borrow();
-        running.as_ref().map(|node| node.cluster.status().failure_tolerance)
+        let status = running.as_ref()?.cluster.status();
+        Some((status.voters.iter().map(|voter| voter.id).collect(), status.failure_tolerance))
     }
 
     /// Where its peers reach it.
@@ -187,6 +189,17 @@ impl Host {
         let job: Job = Box::new(move |handles| Box::pin(work(handles)));
         self.jobs.borrow().as_ref()?.send(job).ok()
     }
+}
+
+/// Whether every node that belongs to one of `hosts` is ready and votes, and nobody else does.
+pub(crate) fn all_vote(hosts: &[Rc<Host>]) -> bool {
+    let members: Vec<_> = hosts.iter().filter(|host| host.node().is_some()).collect();
+    let nodes: BTreeSet<_> = members.iter().filter_map(|host| host.node()).collect();
+    // Less in the middle of a change of the voters.
+    let tolerance = nodes.len().saturating_sub(1) / 2;
+    let votes =
+        |host: &Host| host.voters().is_some_and(|known| known == (nodes.clone(), tolerance));
+    members.iter().all(|host| host.is_ready.get() && votes(host))
 }
 
 /// What a host does from its start until its power fails.

@@ -35,11 +35,14 @@ mod world;
 
 /// Simulates clusters of Watchword, breaks them, and checks what must never happen.
 #[derive(Parser)]
-#[command(name = "sim", after_help = "Examples:
+#[command(
+    name = "sim",
+    after_help = "Examples:
   sim seed 7                     one seed
   sim seed 7 --log info          the same, with the nodes' logs
   sim run --from 1 --count 40    forty seeds
-  sim twice 7                    the same seed twice: is the trace the same?")]
+  sim twice 7                    the same seed twice: is the trace the same?"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

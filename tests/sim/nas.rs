@@ -132,7 +132,9 @@ impl Nas {
     /// Writes down a verdict, whichever copy it answers.
     fn receive(&self, bytes: &[u8]) {
         let mut open = self.open.borrow_mut();
-        let Some(one) = bytes.get(1).and_then(|identifier| open.get_mut(identifier)) else { return };
+        let Some(one) = bytes.get(1).and_then(|identifier| open.get_mut(identifier)) else {
+            return;
+        };
         let rule = MessageAuthenticatorRule::Required;
         let Ok(packet) = one.expected.verify_reply(bytes, &one.secret, rule) else { return };
         self.history.borrow_mut().note(Event::Replied(one.login, packet.code));
@@ -168,6 +170,11 @@ impl Nas {
             }
             one.is_busy = true;
         } else if self.orders.is_calm.get() {
+            return None;
+        }
+        // A node spends a real hash on the password of whoever it refuses: thirty milliseconds.
+        let is_refused = matches!(one.class, Class::Victim | Class::Managed);
+        if is_refused && self.manner.has_password() && random.u8(0..100) < 88 {
             return None;
         }
         let mut choice =

@@ -17,10 +17,8 @@ pub(crate) struct Seen {
     pub(crate) start: u64,
     /// Its role.
     pub(crate) role: Role,
-    /// Its term.
-    pub(crate) term: u64,
-    /// The last entry that it knows to be committed.
-    pub(crate) committed: u64,
+    /// Its term, and itself: what it leads under, if it leads.
+    pub(crate) ballot: (u64, NodeId),
     /// The last entry that it has applied.
     pub(crate) applied: u64,
     /// Whether it has changed what it has applied since the last tick.
@@ -66,8 +64,7 @@ impl Observer {
             node: status.node_id,
             start: host.starts.get(),
             role: status.role,
-            term: status.term,
-            committed: status.committed.unwrap_or(0),
+            ballot: (status.term, status.node_id),
             applied,
             has_applied,
             bounds: disk.bounds(),

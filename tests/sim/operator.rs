@@ -17,12 +17,12 @@ use watchword::clock;
 use watchword::config::KeySource;
 use watchword::keys::{Keyring, Owner};
 use watchword::pki::{Authority, PrivateKey};
+use watchword_cluster::ProposeError;
 use watchword_core::client::FirstFactor;
 use watchword_core::command::{Admit, Found};
 use watchword_core::id::TokenId;
 use watchword_core::node::{Authority as Replicated, FOUNDER, NodeId};
 use watchword_core::{Applied, Command};
-use watchword_cluster::ProposeError;
 
 use crate::history::{Class, End, SharedHistory, Wish};
 use crate::host::{CLUSTER, Host, Identity};
@@ -115,7 +115,8 @@ impl Office {
 pub(crate) async fn admit(at: &Host, host: &Host, start: u64) -> anyhow::Result<Option<NodeId>> {
     let address = host.address();
     // A key per attempt: a repeated one would be answered with the id that it was given before.
-    let public_key: Arc<[u8]> = format!("key of {} after {start} starts", host.name).as_bytes().into();
+    let public_key: Arc<[u8]> =
+        format!("key of {} after {start} starts", host.name).as_bytes().into();
     let admitted = at.run(async move |node| {
         let admit = Admit { token: TOKEN, address: address.into(), public_key, votes: true };
         node.cluster.propose(Command::AdmitNode(Box::new(admit))).await
@@ -159,7 +160,11 @@ async fn populate(
         .enumerate()
         .zip(nas)
         .map(|((number, manner), address)| ClientSpec {
-            first_factor: if manner.has_password() { FirstFactor::Local } else { FirstFactor::None },
+            first_factor: if manner.has_password() {
+                FirstFactor::Local
+            } else {
+                FirstFactor::None
+            },
             ..ClientSpec::new(format!("nas{number}"), vec![address.clone()], secret(number, true))
         })
         .collect();
@@ -300,7 +305,8 @@ impl Operator {
             Wish::Rename(one, version) => {
                 let (name, full_name) = (name(one), Some(version.to_string()));
                 let edit = UserEdit { full_name, ..UserEdit::default() };
-                ask(&host, async move |admin| admin.edit_user(&name, edit).await.map(|_| None)).await
+                ask(&host, async move |admin| admin.edit_user(&name, edit).await.map(|_| None))
+                    .await
             }
             Wish::Read(one) => {
                 let name = name(one);

@@ -90,7 +90,8 @@ impl Scenario {
     /// The run of `seed`.
     pub(crate) fn new(seed: u64, ticks: u64) -> Self {
         let mut random = Rng::with_seed(seed ^ 0x7761_7463_6877_6f72);
-        let mut faults: Vec<_> = Fault::ALL.into_iter().filter(|_| random.u8(0..100) < 45).collect();
+        let mut faults: Vec<_> =
+            Fault::ALL.into_iter().filter(|_| random.u8(0..100) < 45).collect();
         if faults.is_empty() {
             faults.push(Fault::Crash);
         }

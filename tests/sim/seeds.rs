@@ -27,7 +27,8 @@ pub(crate) fn one(seed: u64, ticks: u64, log: &str, trace: Option<&Path>) -> any
     let ran = thread::scope(|scope| scope.spawn(|| world::run(&scenario, trace)).join());
     let ran = ran.unwrap_or_else(|_| Err(anyhow!("the simulation panicked")));
     let report = ran.with_context(|| {
-        format!("seed {seed} failed; run it again with: tests/run sim-seed {seed} {ticks}")
+        let again = format!("cargo run -p watchword-sim -- seed {seed} --ticks {ticks}");
+        format!("seed {seed} failed; to see it again: {again}")
     })?;
     println!("seed {seed}: {report}");
     Ok(())

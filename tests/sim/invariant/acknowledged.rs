@@ -26,7 +26,9 @@ impl Acknowledged {
         let (Event::Invoked(number) | Event::Ended(number)) = event else { return Ok(()) };
         let change = &moment.history.changes[number];
         match (&change.wish, event, change.ended) {
-            (Wish::Rename(_, version), Event::Invoked(_), _) => drop(self.possible.insert(*version)),
+            (Wish::Rename(_, version), Event::Invoked(_), _) => {
+                drop(self.possible.insert(*version))
+            }
             (Wish::Rename(one, version), Event::Ended(_), Some(End::Done(_))) => {
                 self.possible.remove(version);
                 self.renamed.insert(*one, *version);

@@ -24,7 +24,8 @@ impl Invariant for BypassOnce {
             let used = self.used.entry(login.person).or_default();
             used.insert(number);
             let granted = moment.history.changes.iter();
-            let granted = granted.filter(|change| change.wish == Wish::Bypass(login.person)).count();
+            let granted =
+                granted.filter(|change| change.wish == Wish::Bypass(login.person)).count();
             if used.len() > granted {
                 return Err(format!(
                     "{} was let in {} times by {granted} bypasses",

@@ -1,19 +1,25 @@
 //! Leader completeness: what was committed stands, for ever the same, in the log of every later leader.
+//!
+//! Committed is here what somebody has applied: what a node calls committed runs ahead of its log while a
+//! truncation waits for the disk.
 
 use std::collections::BTreeMap;
 
-use watchword_cluster::Role;
+use watchword_cluster::{NodeId, Role};
 
 use super::{Invariant, Moment};
 
+/// A leader, by its term and its id.
+type Ballot = (u64, NodeId);
+
 #[derive(Default)]
 pub(crate) struct LeaderCompleteness {
-    /// The log of each host, as terms by index.
-    logs: BTreeMap<usize, BTreeMap<u64, u64>>,
-    /// The terms of the committed entries.
-    committed: BTreeMap<u64, u64>,
-    /// The latest term in which each host was seen to lead.
-    led: BTreeMap<usize, u64>,
+    /// The log of each host, as ballots by index.
+    logs: BTreeMap<usize, BTreeMap<u64, Ballot>>,
+    /// The ballots of the committed entries.
+    committed: BTreeMap<u64, Ballot>,
+    /// The latest ballot under which each host was seen to lead.
+    led: BTreeMap<usize, Ballot>,
 }
 
 impl Invariant for LeaderCompleteness {
@@ -27,39 +33,40 @@ impl Invariant for LeaderCompleteness {
             if let Some(changed) = &seen.changed {
                 let from = changed.first().map_or(seen.bounds.1 + 1, |entry| entry.index);
                 log.split_off(&from);
-                log.extend(changed.iter().map(|entry| (entry.index, entry.term)));
+                log.extend(changed.iter().map(|entry| (entry.index, entry.leader)));
             }
             // What a snapshot has covered may never have been committed as it stood here.
             while log.first_key_value().is_some_and(|(index, _)| *index <= seen.bounds.0) {
                 log.pop_first();
             }
             let known = self.committed.last_key_value().map_or(0, |(index, _)| *index);
-            let news = log.range(known + 1..).take_while(|(index, _)| **index <= seen.committed);
+            let news = log.range(known + 1..).take_while(|(index, _)| **index <= seen.applied);
             self.committed.extend(news);
             // What this node calls committed must be what another has called so.
-            for (index, term) in log.range(seen.committed.saturating_sub(8)..=seen.committed) {
+            for (index, ballot) in log.range(seen.applied.saturating_sub(8)..=seen.applied) {
                 match self.committed.get(index) {
-                    Some(other) if other != term => {
+                    Some(other) if other != ballot => {
                         return Err(format!(
-                            "node {} calls index {index} of term {term} committed; another of term \
-                             {other} is",
+                            "node {} has applied index {index} of ballot {ballot:?}; another node that \
+                             of {other:?}",
                             seen.node
                         ));
                     }
                     _ => {}
                 }
             }
-            if seen.role == Role::Leader && self.led.insert(seen.host, seen.term) != Some(seen.term) {
+            if seen.role == Role::Leader
+                && self.led.insert(seen.host, seen.ballot) != Some(seen.ballot)
+            {
                 let first = seen.bounds.0 + 1;
-                let missing = self
-                    .committed
-                    .range(first..)
-                    .find(|(index, term)| **term < seen.term && log.get(index) != Some(*term));
-                if let Some((index, term)) = missing {
+                let missing = self.committed.range(first..).find(|(index, ballot)| {
+                    **ballot < seen.ballot && log.get(index) != Some(*ballot)
+                });
+                if let Some((index, ballot)) = missing {
                     return Err(format!(
-                        "node {} leads in term {} without index {index} of term {term}, which is \
+                        "node {} leads under ballot {:?} without index {index} of {ballot:?}, which is \
                          committed",
-                        seen.node, seen.term
+                        seen.node, seen.ballot
                     ));
                 }
             }

@@ -1,15 +1,17 @@
-//! Log matching: entries of two logs that have the same index and term are the same.
+//! Log matching: entries of two logs that have the same index and leader are the same.
 
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
+use watchword_cluster::NodeId;
+
 use super::{Invariant, Moment};
 
 #[derive(Default)]
 pub(crate) struct LogMatching {
-    /// The digest of what stands at an index and a term, in whatever log, and who has shown it first.
-    entries: BTreeMap<(u64, u64), ([u8; 32], u64)>,
+    /// The digest of what stands at an index by a leader, in whatever log, and who has shown it first.
+    entries: BTreeMap<(u64, (u64, NodeId)), ([u8; 32], NodeId)>,
 }
 
 impl Invariant for LogMatching {
@@ -21,12 +23,12 @@ impl Invariant for LogMatching {
         for seen in moment.nodes {
             for entry in seen.changed.iter().flatten() {
                 let digest: [u8; 32] = Sha256::digest(&entry.content).into();
-                let place = (entry.index, entry.term);
+                let place = (entry.index, entry.leader);
                 let (first, by) = *self.entries.entry(place).or_insert((digest, seen.node));
                 if first != digest {
                     return Err(format!(
-                        "nodes {by} and {} have different entries at index {} of term {}",
-                        seen.node, entry.index, entry.term
+                        "nodes {by} and {} have different entries at index {} of ballot {:?}",
+                        seen.node, entry.index, entry.leader
                     ));
                 }
             }

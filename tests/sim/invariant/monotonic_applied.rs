@@ -17,7 +17,7 @@ impl Invariant for MonotonicApplied {
 
     fn check(&mut self, moment: &Moment<'_>) -> Result<(), String> {
         for seen in moment.nodes {
-            let now = (seen.applied, seen.term);
+            let now = (seen.applied, seen.ballot.0);
             let before = self.seen.insert((seen.host, seen.start), now).unwrap_or_default();
             if now.0 < before.0 || now.1 < before.1 {
                 return Err(format!(

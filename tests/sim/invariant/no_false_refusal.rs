@@ -23,8 +23,9 @@ impl Invariant for NoFalseRefusal {
                 let recorded = moment.furthest().into_iter().flat_map(|seen| {
                     seen.state.attempts().iter_from(0).filter(|(_, one)| one.username == name)
                 });
-                let recorded: Vec<_> =
-                    recorded.map(|(at, one)| format!("{at} {:?} {:?}", one.time, one.verdict)).collect();
+                let recorded: Vec<_> = recorded
+                    .map(|(at, one)| format!("{at} {:?} {:?}", one.time, one.verdict))
+                    .collect();
                 return Err(format!(
                     "login {number} of {name} at client {} was refused, passcode {:?}; recorded: {}",
                     login.nas,
