@@ -57,7 +57,7 @@ impl Office {
         let dir = tempfile::tempdir()?;
         let source = KeySource::File(dir.path().join("data.key"));
         let keys = Keyring::create(dir.path(), &source)?;
-        let in_force = watchword_core::State::default().data_keys().clone();
+        let in_force = *watchword_core::State::default().data_keys();
         let data_keys = keys.export(&in_force)?.to_vec();
         Ok(Self { authority, authority_key, keys, data_keys, _dir: dir })
     }

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use anyhow::{Context, anyhow, bail, ensure};
 
@@ -60,8 +60,7 @@ pub(crate) fn many(
 ) -> anyhow::Result<()> {
     let mut seeds: Vec<_> = (from..from.saturating_add(count)).collect();
     if random {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let seed = u64::from(now.subsec_nanos()) << 20 ^ now.as_secs() & 0xf_ffff;
+        let seed = u64::from(u32::from_le_bytes(watchword::random::bytes()?));
         println!("the random seed is {seed}");
         seeds.push(seed);
     }

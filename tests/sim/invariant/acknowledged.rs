@@ -27,7 +27,7 @@ impl Acknowledged {
         let change = &moment.history.changes[number];
         match (&change.wish, event, change.ended) {
             (Wish::Rename(_, version), Event::Invoked(_), _) => {
-                drop(self.possible.insert(*version))
+                self.possible.insert(*version);
             }
             (Wish::Rename(one, version), Event::Ended(_), Some(End::Done(_))) => {
                 self.possible.remove(version);

@@ -8,10 +8,13 @@ use watchword_cluster::NodeId;
 
 use super::{Invariant, Moment};
 
+/// An index, and the leader that made the entry there.
+type Place = (u64, (u64, NodeId));
+
 #[derive(Default)]
 pub(crate) struct LogMatching {
     /// The digest of what stands at an index by a leader, in whatever log, and who has shown it first.
-    entries: BTreeMap<(u64, (u64, NodeId)), ([u8; 32], NodeId)>,
+    entries: BTreeMap<Place, ([u8; 32], NodeId)>,
 }
 
 impl Invariant for LogMatching {
