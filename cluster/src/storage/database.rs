@@ -9,6 +9,7 @@
 //! It knows how things are filed, not what they mean; nothing is durable before it is flushed and
 //! the file is synced.
 
+use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -55,11 +56,13 @@ impl Database {
         Ok(Self { db, log, meta, snapshots })
     }
 
-    /// Opens one that was made before. `failed` says where the file system failed.
+    /// Opens one that was made before, also after an opening that was cut off. `failed` says where
+    /// the file system failed.
     pub(super) fn open(
         path: &Path,
         failed: impl Fn(io::Error) -> OpenError,
     ) -> Result<Self, OpenError> {
+        remove_begun_notes(path).map_err(&failed)?;
         let db = open_database(path).map_err(|error| match error {
             sled::Error::Io(source) => failed(source),
             other => damaged("the database", other),
@@ -206,6 +209,24 @@ impl Database {
 
 fn chunk_key(generation: u64, number: u32) -> Vec<u8> {
     [generation.to_be_bytes().as_slice(), &number.to_be_bytes()].concat()
+}
+
+/// Removes what an opening that was cut off has begun to write.
+///
+/// When it opens, sled notes where its log ends, in `snap.N.generating`, which it syncs, renames to
+/// `snap.N`, and only then removes the earlier `snap.M`. A full disk or a power cut leaves it begun;
+/// sled would take it for the newest, and itself for damaged, for ever. Nothing depends on it: the
+/// earlier note is there until the rename, and without any the whole log is read.
+fn remove_begun_notes(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn open_database(path: &Path) -> sled::Result<sled::Db> {

@@ -47,6 +47,9 @@ fn open_checked(
     let file = File::open(path.join(database::FILE)).map_err(failed)?;
     file.lock().map_err(failed)?;
     file.unlock().map_err(failed)?;
+    // A process that was killed may have left what only the kernel holds. From here on it counts as
+    // durable: the node answers for it, and the database notes that it is there.
+    file.sync_all().map_err(failed)?;
     let database = Database::open(&path, failed)?;
     let identity: Identity = database
         .read_record("identity")?

@@ -6,6 +6,7 @@ mod common;
 mod crash;
 mod damage;
 mod fault;
+mod full;
 #[path = "../../tests/common/members.rs"]
 mod members;
 mod membership;
