@@ -1,8 +1,7 @@
 //! The types that openraft is instantiated with, under Raft's own short names.
 //!
-//! Time, tasks and random numbers reach openraft, and this crate, through [`Runtime`] only. To run
-//! a whole node deterministically, change that one alias to openraft-rt's
-//! `DeterministicRng<TokioRuntime>`.
+//! Time, tasks and random numbers reach openraft, and this crate, through [`Runtime`] only. A simulation
+//! needs no other one: it pauses tokio's clock and stands in for the C library's random numbers.
 
 use openraft::alias::{EntryOf, LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf, VoteOf};
 use watchword_core::Applied;

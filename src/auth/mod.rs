@@ -22,7 +22,7 @@ use second::{ChallengeToken, PasscodeMatch};
 use smol_str::SmolStr;
 use subject::{Seen, Subject};
 use watchword_cluster::{Cluster, ProposeError};
-use watchword_core::attempt::{Acceptance, Asker, Reason, Verdict};
+use watchword_core::attempt::{Acceptance, Asker, Decided, Reason, Verdict};
 use watchword_core::challenge::ChallengeRef;
 use watchword_core::client::{FirstFactor, RadiusHabits};
 use watchword_core::command::{Conclude, Decision, Finding, FirstProof, Proof};
@@ -191,9 +191,10 @@ impl Authenticator {
             let now = now.max(state.time());
             let user = state.user(token.user())?;
             policy::admit(user, now).ok()?;
-            // Somebody who needs none is asked for no passcode, and no copy of a decided request is.
-            if user.bypass_at(now).is_some() || state.attempts().decision(request.id, now).is_some()
-            {
+            // Somebody who needs none is asked for no passcode, and no copy of a request is that was
+            // decided lately: the next examination repeats its verdict.
+            let decided = state.attempts().decision(request.id, now);
+            if user.bypass_at(now).is_some() || matches!(decided, Some(Decided::Lately(..))) {
                 return None;
             }
             Some(state.settings().challenge_seconds())

@@ -25,7 +25,7 @@ enum Undo {
     Repair(Vec<usize>, Vec<usize>),
     Release(Vec<usize>, Vec<usize>),
     Quicken(usize, usize),
-    Hold(usize, usize),
+    Mend(usize, usize),
     Clock(usize),
     Nothing,
 }
@@ -181,7 +181,7 @@ impl Nemesis {
                 let (one, other) = self.pair()?;
                 let [a, b] = [one, other].map(|host| self.hosts[host].name.clone());
                 sim.set_link_fail_rate(a, b, 0.02);
-                Some(Undo::Hold(one, other))
+                Some(Undo::Mend(one, other))
             }
             Fault::Skew => {
                 let host = self.random.choice(self.members())?;
@@ -265,7 +265,7 @@ impl Nemesis {
                 let [a, b] = [one, other].map(|host| self.hosts[host].name.clone());
                 sim.set_link_max_message_latency(a, b, self.scenario.latency);
             }
-            Undo::Hold(one, other) => {
+            Undo::Mend(one, other) => {
                 let [a, b] = [one, other].map(|host| self.hosts[host].name.clone());
                 sim.set_link_fail_rate(a.clone(), b.clone(), 0.0);
                 sim.repair(a, b);

@@ -21,7 +21,7 @@ use watchword_cluster::ProposeError;
 use watchword_core::client::FirstFactor;
 use watchword_core::command::{Admit, Found};
 use watchword_core::id::TokenId;
-use watchword_core::node::{Authority as Replicated, FOUNDER, NodeId};
+use watchword_core::node::{Authority as Replicated, NodeId};
 use watchword_core::{Applied, Command};
 
 use crate::history::{Class, End, SharedHistory, Wish};
@@ -394,6 +394,3 @@ async fn ask<F: Future<Output = Result<Option<u64>, AdminError>> + 'static>(
         Some(Err(_)) | None => End::Unknown,
     }
 }
-
-/// The id of the first node.
-pub(crate) const FIRST: NodeId = FOUNDER;

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use turmoil::{Builder, Sim};
 use watchword::radius::packet::Code;
 use watchword_cluster::Role;
+use watchword_core::node::FOUNDER;
 
 use crate::engineer::{self, Desk, Hand, Task};
 use crate::entropy;
@@ -23,7 +24,7 @@ use crate::host::{Host, all_vote, software};
 use crate::invariant::{self, Invariant, Moment};
 use crate::nas::{Manner, Nas, Orders};
 use crate::observe::{Observer, Seen};
-use crate::operator::{FIRST, Office, Operator};
+use crate::operator::{Office, Operator};
 use crate::scenario::{Fault, Scenario, TICK};
 
 /// How long making the cluster may take.
@@ -154,7 +155,7 @@ impl World<'_> {
         orders.is_over.set(true);
         let is_set_up = Rc::new(Cell::new(false));
         let office = Rc::new(Office::new()?);
-        office.appoint(&hosts[0], FIRST)?;
+        office.appoint(&hosts[0], FOUNDER)?;
         for host in hosts.iter() {
             let one = host.clone();
             sim.host(host.name.as_str(), move || software(one.clone()));
