@@ -118,7 +118,7 @@ struct Inner {
     /// Silence after which the leader counts as gone.
     patience: Duration,
     transport: Option<Transport>,
-    survey: survey::Survey,
+    survey: Arc<survey::Survey>,
     read_rounds: read::Rounds,
     version: &'static str,
     instance: u64,

@@ -221,6 +221,7 @@ impl Cluster {
         let patience = options.timing.election_max * 2;
         let contact = Arc::new(Contact::new(patience));
         network.watch(Quorum::new(raft.metrics(), patience));
+        let survey = Arc::new(Survey::new(checkpoints));
         let cluster = Self {
             inner: Arc::new(Inner {
                 proposer: Proposer::start(Route {
@@ -229,6 +230,8 @@ impl Cluster {
                     network: network.clone(),
                     view: view.clone(),
                     contact: contact.clone(),
+                    survey: survey.clone(),
+                    clock: options.clock.clone(),
                     node_id,
                 }),
                 raft,
@@ -242,7 +245,7 @@ impl Cluster {
                 stopping: AtomicBool::new(false),
                 patience,
                 transport: options.transport,
-                survey: Survey::new(checkpoints),
+                survey,
                 read_rounds: Rounds::new(),
                 version: options.version,
                 instance: options.instance,

@@ -95,7 +95,7 @@ pub(crate) struct Survey {
     /// By how many milliseconds a clock may be wrong.
     clock_limit_ms: AtomicI64,
     since: Instant,
-    /// Whether this node was found unfit in the latest round.
+    /// Whether this node was found unfit in the latest round, or there was none yet.
     is_unfit: AtomicBool,
     /// Whether another process answered for this node.
     has_twin: AtomicBool,
@@ -144,7 +144,7 @@ impl Survey {
             clock_distance_ms: AtomicI64::new(UNKNOWN),
             clock_limit_ms: AtomicI64::new(i64::MAX),
             since: TypeConfig::now(),
-            is_unfit: AtomicBool::new(false),
+            is_unfit: AtomicBool::new(true),
             has_twin: AtomicBool::new(false),
             equal_at: AtomicU64::new(0),
             differs_at: AtomicU64::new(0),
@@ -154,18 +154,52 @@ impl Survey {
 
     /// Milliseconds by which this node's clock is ahead of the voters' median, once that is known.
     pub(crate) fn clock_error_ms(&self) -> Option<i64> {
-        Some(self.clock_error_ms.load(Ordering::Relaxed)).filter(|&error| error != UNKNOWN)
+        Some(self.clock_error_ms.load(Ordering::Acquire)).filter(|&error| error != UNKNOWN)
     }
 
     /// By how many milliseconds a clock may be wrong.
     pub(crate) fn clock_limit_ms(&self) -> i64 {
-        self.clock_limit_ms.load(Ordering::Relaxed)
+        self.clock_limit_ms.load(Ordering::Acquire)
+    }
+
+    /// Why nothing may be decided by a clock that shows `now`, or on this node's state.
+    pub(crate) fn unfit(&self, now: Timestamp) -> Option<String> {
+        if let Some(index) = self.is_alone_at() {
+            return Some(format!(
+                "its state differs from the other nodes' since entry {index}; rebuild it"
+            ));
+        }
+        if self.has_twin.load(Ordering::Relaxed) {
+            return Some("another process runs as this node; stop one of them".to_owned());
+        }
+        let Some(error_ms) = self.clock_error_ms() else {
+            return Some("its clock was not yet compared with a majority's".to_owned());
+        };
+        if error_ms.saturating_abs() > self.clock_limit_ms() {
+            let seconds = error_ms.unsigned_abs().div_ceil(1000);
+            let direction = if error_ms > 0 { "ahead of" } else { "behind" };
+            return Some(format!(
+                "its clock is {seconds} s {direction} the other nodes'; set it right"
+            ));
+        }
+        self.clock_step(now)
+    }
+
+    /// Says so if the wall clock, which shows `now`, has stepped since it was last compared with the
+    /// others'.
+    pub(crate) fn clock_step(&self, now: Timestamp) -> Option<String> {
+        let step_ms = self.clock_step_ms(now)?;
+        let seconds = step_ms.unsigned_abs().div_ceil(1000);
+        let direction = if step_ms > 0 { "forwards" } else { "back" };
+        Some(format!(
+            "its clock was just put {seconds} s {direction}; it is compared with the others'"
+        ))
     }
 
     /// Milliseconds by which the wall clock, which shows `now`, has stepped since it was last found to be
     /// right, if that is too much.
-    pub(crate) fn clock_step_ms(&self, now: Timestamp) -> Option<i64> {
-        let was = self.clock_distance_ms.load(Ordering::Relaxed);
+    fn clock_step_ms(&self, now: Timestamp) -> Option<i64> {
+        let was = self.clock_distance_ms.load(Ordering::Acquire);
         let step = self.clock_distance(now).saturating_sub(was);
         (was != UNKNOWN && step.saturating_abs() > self.clock_limit_ms()).then_some(step)
     }
@@ -176,12 +210,14 @@ impl Survey {
         in_ms(now).saturating_sub(elapsed)
     }
 
-    /// Notes that the wall clock was right at `distance`, if the latest round has found that.
-    fn note_clock(&self, distance: i64, limit_ms: i64) {
-        self.clock_limit_ms.store(limit_ms, Ordering::Relaxed);
-        if self.clock_error_ms().is_some_and(|error| error.saturating_abs() <= limit_ms) {
-            self.clock_distance_ms.store(distance, Ordering::Relaxed);
+    /// Notes by how much the wall clock is ahead, which was at `distance` from the steady one when it was
+    /// compared. The error last: as long as there is none, this node decides nothing.
+    fn note_clock(&self, error_ms: i64, distance: i64, limit_ms: i64) {
+        self.clock_limit_ms.store(limit_ms, Ordering::Release);
+        if error_ms.saturating_abs() <= limit_ms {
+            self.clock_distance_ms.store(distance, Ordering::Release);
         }
+        self.clock_error_ms.store(error_ms, Ordering::Release);
     }
 
     /// Index of the latest checkpoint at which all voters that answer hold the same state.
@@ -231,9 +267,10 @@ impl Survey {
         heard.insert(id, Heard { at: TypeConfig::now(), clock_offset_ms, report });
     }
 
-    /// Draws the conclusions from what was heard lately of `others`, the voters beside this node, if
-    /// they and this node are a quorum; tells whether they are.
-    fn conclude(&self, others: &[NodeId], votes: bool) -> bool {
+    /// Compares the checkpoints with what was heard lately of `others`, the voters beside this node, and
+    /// tells by how many milliseconds its clock is ahead of their median; `None` if they and this node
+    /// are no quorum.
+    fn conclude(&self, others: &[NodeId], votes: bool) -> Option<i64> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh: Vec<_> = others
             .iter()
@@ -242,11 +279,10 @@ impl Survey {
             .collect();
         let voters = others.len() + usize::from(votes);
         if (fresh.len() + usize::from(votes)) * 2 <= voters {
-            return false;
+            return None;
         }
         let own = votes.then_some(0);
         let offsets = fresh.iter().map(|(_, heard)| heard.clock_offset_ms).chain(own).collect();
-        self.clock_error_ms.store(-median(offsets), Ordering::Relaxed);
         for (index, digest) in self.checkpoints.latest() {
             let told = |(id, heard): &(NodeId, &Heard)| {
                 let told = heard.report.checkpoints.iter().find(|(at, _)| *at == index)?;
@@ -258,7 +294,7 @@ impl Survey {
             }
             self.compare(index, digest, &told, voters);
         }
-        true
+        Some(-median(offsets))
     }
 
     /// Compares this node's state at a checkpoint with what others tell of theirs.
@@ -311,10 +347,10 @@ pub(crate) async fn keep(cluster: Cluster) {
         let (mine, other_voters): (Vec<_>, Vec<_>) =
             membership.voter_ids().partition(|&id| id == me);
         // Only after all were asked: one of them may know that this node was removed.
-        if survey.conclude(&other_voters, !mine.is_empty()) {
+        if let Some(error_ms) = survey.conclude(&other_voters, !mine.is_empty()) {
             is_known = true;
             let limit = cluster.look(|state| state.settings().clock_error_seconds_max());
-            survey.note_clock(distance, i64::try_from(limit * 1000).unwrap_or(i64::MAX));
+            survey.note_clock(error_ms, distance, i64::try_from(limit * 1000).unwrap_or(i64::MAX));
             cluster.note_fitness();
         }
         TypeConfig::sleep(if is_known { PERIOD } else { FIRST_PERIOD }).await;
@@ -376,37 +412,8 @@ impl Cluster {
 
     /// Why this node must not decide anything, if so.
     pub(crate) fn unfit(&self) -> Option<String> {
-        let survey = &self.inner.survey;
-        if let Some(fault) = self.fault() {
-            return Some(fault.to_owned());
-        }
-        if let Some(index) = survey.is_alone_at() {
-            return Some(format!(
-                "its state differs from the other nodes' since entry {index}; rebuild it"
-            ));
-        }
-        if survey.has_twin.load(Ordering::Relaxed) {
-            return Some("another process runs as this node; stop one of them".to_owned());
-        }
-        let error_ms = survey.clock_error_ms()?;
-        if error_ms.saturating_abs() > survey.clock_limit_ms() {
-            let seconds = error_ms.unsigned_abs().div_ceil(1000);
-            let direction = if error_ms > 0 { "ahead of" } else { "behind" };
-            return Some(format!(
-                "its clock is {seconds} s {direction} the other nodes'; set it right"
-            ));
-        }
-        self.clock_step()
-    }
-
-    /// Says so if the wall clock has stepped since it was last compared with the others'.
-    pub(crate) fn clock_step(&self) -> Option<String> {
-        let step_ms = self.inner.survey.clock_step_ms((self.inner.clock)())?;
-        let seconds = step_ms.unsigned_abs().div_ceil(1000);
-        let direction = if step_ms > 0 { "forwards" } else { "back" };
-        Some(format!(
-            "its clock was just put {seconds} s {direction}; it is compared with the others'"
-        ))
+        let fault = self.fault().map(str::to_owned);
+        fault.or_else(|| self.inner.survey.unfit((self.inner.clock)()))
     }
 
     /// Why this node must not examine requests, if so. Costs next to nothing where it may.
@@ -414,7 +421,7 @@ impl Cluster {
         if self.inner.survey.is_unfit.load(Ordering::Relaxed) {
             return self.unfit();
         }
-        self.clock_step().or_else(|| self.lagging())
+        self.inner.survey.clock_step((self.inner.clock)()).or_else(|| self.lagging())
     }
 
     /// Why this node must not examine anything yet: its state is too old.
@@ -428,9 +435,7 @@ impl Cluster {
         let is_drained = self.inner.drained.load(Ordering::Relaxed);
         let is_unfit = self.unfit().is_some();
         self.inner.survey.is_unfit.store(is_unfit, Ordering::Relaxed);
-        // Nobody leads whose clock is not known to be right.
-        let is_known = self.inner.survey.clock_error_ms().is_some();
-        self.inner.raft.runtime_config().elect(!is_drained && !is_unfit && is_known);
+        self.inner.raft.runtime_config().elect(!is_drained && !is_unfit);
     }
 }
 
@@ -474,7 +479,7 @@ mod tests {
     async fn a_node_alone_with_its_state_knows_it() {
         let found = |others: &[(NodeId, i64, u8)], voters: &[NodeId]| {
             let survey = survey(others);
-            assert!(survey.conclude(voters, true));
+            assert!(survey.conclude(voters, true).is_some());
             assert_eq!(survey.equal_at().is_some(), survey.differs_at().is_none());
             (survey.differs_at(), survey.is_alone_at())
         };
@@ -491,8 +496,8 @@ mod tests {
         let start = 1_800_000_000_000;
         assert_eq!(survey.clock_step_ms(Timestamp(start)), None, "nothing is known yet");
         let right = survey.clock_distance(Timestamp(start));
-        assert!(survey.conclude(&[2, 3], true));
-        survey.note_clock(right, 10_000);
+        let error_ms = survey.conclude(&[2, 3], true).expect("a quorum");
+        survey.note_clock(error_ms, right, 10_000);
         tokio::time::advance(Duration::from_secs(60)).await;
         let step = |ms: u64| survey.clock_step_ms(Timestamp(ms));
         assert_eq!(step(start + 60_000), None, "it has gone on as it should");
@@ -500,18 +505,16 @@ mod tests {
         assert_eq!(step(start + 360_000), Some(300_000));
         assert_eq!(step(start - 240_000), Some(-300_000));
         // What the others do not agree with is not taken for right.
-        survey.clock_error_ms.store(300_000, Ordering::Relaxed);
-        survey.note_clock(survey.clock_distance(Timestamp(start + 360_000)), 10_000);
+        survey.note_clock(300_000, survey.clock_distance(Timestamp(start + 360_000)), 10_000);
         assert_eq!(step(start + 360_000), Some(300_000));
     }
 
     #[tokio::test]
     async fn a_clock_is_judged_by_a_quorum_only() {
         let survey = survey(&[(2, -60_000, 1)]);
-        assert!(!survey.conclude(&[2, 3, 4], true));
-        assert_eq!(survey.clock_error_ms(), None);
+        assert_eq!(survey.conclude(&[2, 3, 4], true), None);
+        assert!(survey.unfit(Timestamp(0)).is_some(), "nobody has compared it");
         survey.note(3, -60_010, report(1));
-        assert!(survey.conclude(&[2, 3], true));
-        assert_eq!(survey.clock_error_ms(), Some(60_000));
+        assert_eq!(survey.conclude(&[2, 3], true), Some(60_000));
     }
 }

@@ -83,8 +83,19 @@ impl Site {
     }
 
     async fn start_in(dir: TempDir, pki: &Pki, node: u64, listener: TcpListener) -> Self {
+        Self::start_ahead(dir, pki, node, listener, 0).await
+    }
+
+    /// Starts it with a clock that is `ahead_ms` ahead.
+    async fn start_ahead(
+        dir: TempDir,
+        pki: &Pki,
+        node: u64,
+        listener: TcpListener,
+        ahead_ms: u64,
+    ) -> Self {
         let address = listener.local_addr().expect("an address").to_string();
-        let (step, started) = (Arc::new(AtomicU64::new(0)), Instant::now());
+        let (step, started) = (Arc::new(AtomicU64::new(ahead_ms)), Instant::now());
         let stepped = step.clone();
         let clock = move || {
             let elapsed = started.elapsed().as_millis() as u64;
@@ -321,6 +332,41 @@ async fn a_leader_whose_clock_steps_stamps_nothing_and_hands_over() {
     assert!(wrong.role != Role::Leader && wrong.unfit.is_some(), "{wrong:?}");
     let reason = wrong.unfit.expect("it knows");
     assert!(reason.contains("clock"), "{reason}");
+}
+
+/// A clock may be wrong when a proposal comes, be put right, and lead: the time that counts is that of
+/// the proposal to Raft.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_had_to_wait_is_stamped_anew() {
+    let pki = Pki::new();
+    let mut stopped = Vec::new();
+    for site in found(&pki, 3).await {
+        let (node, address) = (site.cluster.status().node_id, site.address.clone());
+        stopped.push((site.stop().await, node, address));
+    }
+    let mut next = || stopped.pop().expect("three");
+    let (dir, node, address) = next();
+    let listener = TcpListener::bind(&address).await.expect("its port again");
+    let wrong = Site::start_ahead(dir, &pki, node, listener, 700_000).await;
+    let before = wrong.cluster.state().time();
+    let unfit = wrong.cluster.status().unfit.expect("it knows nothing of its clock");
+    assert!(unfit.contains("clock"), "{unfit}");
+    let proposal = wrong.cluster.propose(add_user(1));
+    let mut proposal = std::pin::pin!(proposal);
+    assert!(futures::poll!(proposal.as_mut()).is_pending(), "nobody leads");
+    wrong.clock_step_ms.store(0, Ordering::Relaxed);
+    let (dir, node, address) = next();
+    let listener = TcpListener::bind(&address).await.expect("its port again");
+    let other = Site::start_in(dir, &pki, node, listener).await;
+    other.cluster.drain(true).await.expect("it does not lead");
+    match proposal.await {
+        // The election took longer than a proposal waits.
+        Err(ProposeError::NoLeader) => return,
+        proposed => assert_eq!(proposed, Ok(Applied::Done)),
+    }
+    assert_eq!(wrong.cluster.status().role, Role::Leader);
+    let stamped = wrong.cluster.state().time();
+    assert!(stamped.ms_since(before) < 200_000, "stamped with the wrong time");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,7 @@ struct Active {
 }
 
 /// How a fault is undone.
+#[derive(Debug)]
 enum Undo {
     Start(Vec<usize>),
     Repair(Vec<usize>, Vec<usize>),
@@ -73,6 +74,7 @@ impl Nemesis {
         if let Some(undo) = self.begin(sim, fault) {
             *self.acted.entry(fault).or_default() += 1;
             let until = now + Duration::from_millis(self.random.u64(100..3_000));
+            tracing::info!(?now, ?fault, ?undo, ?until, "fault");
             self.active.push(Active { until, undo });
         }
     }
@@ -242,6 +244,7 @@ impl Nemesis {
     }
 
     fn undo(&mut self, sim: &mut Sim<'_>, undo: Undo) {
+        tracing::info!(?undo, "mended");
         match undo {
             Undo::Start(hosts) => {
                 for host in hosts {

@@ -2,7 +2,8 @@
 //!
 //! A proposal is stamped with this node's time and encoded on the caller's own task, then joins a
 //! queue. One task takes whatever waits there as one batch and hands it to openraft where this node
-//! leads, or to the leader, which stamps it anew and queues it with what other nodes forward. The next
+//! leads, or to the leader, which stamps it anew and queues it with what other nodes forward. What had to
+//! wait is stamped anew too: the time of an entry is that of a clock which was right just then. The next
 //! batch gathers while more than a few proposals are on their way: under load the batches grow by
 //! themselves, and at rest a proposal waits for nothing. What is in flight is bounded by weight; beyond
 //! that the newest proposal is refused at once, so that a flood delays nobody for long.
@@ -261,7 +262,8 @@ impl Cluster {
         if let Some(fault) = self.fault() {
             return Err(ProposeError::Stopped { reason: fault.to_owned() });
         }
-        self.clock_step().map_or(Ok(()), |reason| Err(ProposeError::Unfit { reason }))
+        let step = self.inner.survey.clock_step((self.inner.clock)());
+        step.map_or(Ok(()), |reason| Err(ProposeError::Unfit { reason }))
     }
 
     /// Why openraft has stopped.

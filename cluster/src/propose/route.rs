@@ -8,14 +8,19 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::type_config::TypeConfigExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tonic::{Code, Status};
+use watchword_core::time::Timestamp;
 
-use super::{BatchResult, Forwarded, ProposeError, Proposed, Waiting, outcome, stop_reason};
+use super::{
+    BatchResult, Forwarded, ProposeError, Proposed, Waiting, checked, outcome, stop_reason,
+};
 use crate::contact::Contact;
+use crate::logged::Logged;
 use crate::medium::Medium;
 use crate::network::{self, Network};
 use crate::runtime::{Instant, NodeId, Raft, TypeConfig};
 use crate::state_machine::View;
 use crate::status;
+use crate::survey::Survey;
 
 /// The next batch goes while fewer proposals than this are on their way. With few callers nobody waits
 /// for two rounds; with many, a batch gathers as long as the one before travels. A batch costs three
@@ -32,6 +37,9 @@ const BATCH_WEIGHT_MAX: usize = 2 * 1024 * 1024;
 const ANSWER_PATIENCE: Duration = Duration::from_millis(2_500);
 /// Pause before a batch is routed once more.
 const RETRY: Duration = Duration::from_millis(20);
+/// A proposal that was stamped longer ago than this is stamped anew, in milliseconds. It has waited for
+/// something, and perhaps the clock was found wrong meanwhile and put right.
+const STAMP_AGE_MS_MAX: u64 = 100;
 
 /// What the task needs that takes from the queue.
 #[derive(Clone)]
@@ -41,12 +49,15 @@ pub(crate) struct Route {
     pub(crate) network: Network,
     pub(crate) view: Arc<View>,
     pub(crate) contact: Arc<Contact>,
+    pub(crate) survey: Arc<Survey>,
+    pub(crate) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     pub(crate) node_id: NodeId,
 }
 
 /// Who takes a batch.
 enum Leader {
-    Me,
+    /// This node, whose clock shows this and may be relied on.
+    Me(Timestamp),
     Other(NodeId, String),
 }
 
@@ -63,7 +74,7 @@ impl Route {
             let batch = Batch { proposals, permit, queue: queue.clone() };
             let Some(batch) = batch.without_late(TypeConfig::now()) else { continue };
             match self.leader_until(batch.deadline()).await {
-                Ok(Leader::Me) => self.write(batch).await,
+                Ok(Leader::Me(now)) => self.write(batch, now).await,
                 Ok(Leader::Other(leader, address)) => {
                     drop(TypeConfig::spawn(self.clone().forward(batch, leader, address)));
                 }
@@ -79,12 +90,17 @@ impl Route {
         while let Some((mut batch, permit)) = next_batch(&mut forwarded, &permits, size).await {
             // Peers that have given up meanwhile ask again, if at all.
             batch.retain(|one| !one.answer.is_closed());
-            let entries =
-                batch.iter().flat_map(|one| one.entries.iter().cloned()).collect::<Vec<_>>();
-            match self.raft.client_write_many(entries).await {
-                Ok(results) => drop(TypeConfig::spawn(answer_peers(batch, results, permit))),
-                // openraft has stopped, which is known elsewhere; the peers look for another leader.
-                Err(_) => batch.into_iter().for_each(|one| {
+            let entries = batch.iter().flat_map(|one| &one.entries);
+            let entries = self.time().and_then(|now| stamped(entries, now).ok());
+            let written = match entries {
+                Some(entries) => self.raft.client_write_many(entries).await.ok(),
+                None => None,
+            };
+            match written {
+                Some(results) => drop(TypeConfig::spawn(answer_peers(batch, results, permit))),
+                // This node must decide nothing, or openraft has stopped, which is known elsewhere; the
+                // peers look for another leader.
+                None => batch.into_iter().for_each(|one| {
                     let outcomes = vec![Err(ProposeError::NoLeader); one.entries.len()];
                     drop(one.answer.send(outcomes));
                 }),
@@ -92,13 +108,23 @@ impl Route {
         }
     }
 
-    /// The leader, as soon as one is known.
+    /// The time, if this node may decide anything.
+    fn time(&self) -> Option<Timestamp> {
+        let now = (self.clock)();
+        self.survey.unfit(now).is_none().then_some(now)
+    }
+
+    /// The leader, as soon as one is known that may lead.
     async fn leader_until(&self, deadline: Instant) -> Result<Leader, ProposeError> {
         let mut metrics = self.raft.server_metrics();
         loop {
             let known = status::leader(&metrics.borrow_watched());
             match known {
-                Some((leader, _)) if leader == self.node_id => return Ok(Leader::Me),
+                Some((leader, _)) if leader == self.node_id => {
+                    if let Some(now) = self.time() {
+                        return Ok(Leader::Me(now));
+                    }
+                }
                 Some((leader, address)) if self.contact.hears(leader) => {
                     return Ok(Leader::Other(leader, address));
                 }
@@ -118,10 +144,13 @@ impl Route {
         }
     }
 
-    /// Proposes a batch here.
-    async fn write(&self, batch: Batch) {
-        let commands: Vec<_> = batch.proposals.iter().map(|one| one.logged.clone()).collect();
-        match self.raft.client_write_many(commands).await {
+    /// Proposes a batch here, at `now`.
+    async fn write(&self, batch: Batch, now: Timestamp) {
+        let entries = match stamped(batch.proposals.iter().map(|one| &one.logged), now) {
+            Ok(entries) => entries,
+            Err(error) => return batch.fail(&error),
+        };
+        match self.raft.client_write_many(entries).await {
             Ok(results) => drop(TypeConfig::spawn(async move {
                 let outcomes = outcomes(results, batch.proposals.len()).await;
                 batch.answer(outcomes).await;
@@ -272,6 +301,21 @@ async fn next_batch<T>(
         permit.merge(more);
     }
     Some((batch, permit))
+}
+
+/// What is proposed at `now`.
+fn stamped<'a>(
+    entries: impl Iterator<Item = &'a Logged>,
+    now: Timestamp,
+) -> Result<Vec<Logged>, ProposeError> {
+    let stamped = |logged: &Logged| {
+        let time = logged.entry().time;
+        if time.ms_since(now).max(now.ms_since(time)) <= STAMP_AGE_MS_MAX {
+            return Ok(logged.clone());
+        }
+        checked(logged.clone().restamped(now))
+    };
+    entries.map(stamped).collect()
 }
 
 /// The outcomes of a batch of `count` that come in time, in its order. openraft tells those that were
