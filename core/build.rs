@@ -1,5 +1,5 @@
-//! Lets a control break one rule: `WATCHWORD_MUTANT=NAME` compiles a variant on which a test must fail.
-//! A release cannot be built so.
+//! Lets a control break one rule: `WATCHWORD_MUTANT=NAME` compiles a variant on which a test or the
+//! simulation must fail. A release cannot be built so. Core, cluster and the server share this file.
 
 #![expect(
     clippy::disallowed_methods,
@@ -7,15 +7,30 @@
 )]
 
 const MUTANTS: &[&str] = &[
+    // The replicated decision.
     "forget_decisions",
     "accept_used",
     "accept_answered_challenge",
     "count_no_failure",
     "trust_old_password",
+    "trust_old_client",
     "keep_bypass",
+    "admit_at_node",
+    "time_at_apply",
+    "snapshot_without_used",
     "admit_other_keys",
     "use_unheld_key",
     "reseal_what_changed",
+    // The replicas.
+    "answer_before_sync",
+    "forget_vote",
+    "read_locally",
+    "trust_leadership",
+    "stamp_at_arrival",
+    "promote_at_once",
+    "accept_rolled_back",
+    // The server.
+    "skip_password",
 ];
 
 fn main() {

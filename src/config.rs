@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use watchword_cluster::SNAPSHOT_AFTER_ENTRIES;
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -209,6 +210,8 @@ pub struct RaftConfig {
     /// How long a node that joins must have kept up before it votes.
     #[serde(with = "humantime_serde")]
     pub promote_after: Duration,
+    /// Entries after which a node takes a snapshot and forgets old ones.
+    pub snapshot_after: u64,
 }
 
 impl Default for RaftConfig {
@@ -219,6 +222,7 @@ impl Default for RaftConfig {
             election_min: None,
             election_max: None,
             promote_after: Duration::from_secs(2),
+            snapshot_after: SNAPSHOT_AFTER_ENTRIES,
         }
     }
 }
@@ -354,6 +358,9 @@ impl Config {
                  election_min < election_max",
             ));
         }
+        if !(100..=100_000_000).contains(&config.raft.snapshot_after) {
+            return Err(out_of_range("[raft] snapshot_after must be between 100 and 100000000"));
+        }
         if config.radius.in_flight_max == 0 || config.radius.in_flight_max > 1_000_000 {
             return Err(out_of_range("[radius] in_flight_max must be between 1 and 1000000"));
         }
@@ -465,8 +472,10 @@ mod tests {
     }
 
     #[test]
-    fn impossible_timing_is_refused() {
-        let text = "data_dir = 'd'\n[key]\nkey_file = 'k'\n[raft]\nheartbeat = '200ms'\n";
-        assert!(matches!(parse(text), Err(ConfigError::OutOfRange { .. })));
+    fn what_raft_cannot_work_with_is_refused() {
+        for raft in ["heartbeat = '200ms'", "snapshot_after = 99", "snapshot_after = 100000001"] {
+            let text = format!("data_dir = 'd'\n[key]\nkey_file = 'k'\n[raft]\n{raft}\n");
+            assert!(matches!(parse(&text), Err(ConfigError::OutOfRange { .. })), "{raft}");
+        }
     }
 }

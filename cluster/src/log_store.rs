@@ -216,7 +216,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
         let vote = *vote;
-        self.medium.call(|done| Request::Vote { vote, done }).await?;
+        if !cfg!(mutant = "forget_vote") {
+            self.medium.call(|done| Request::Vote { vote, done }).await?;
+        }
         self.recent().vote = Some(vote);
         Ok(())
     }
@@ -241,6 +243,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             entries.iter().cloned().for_each(|entry| recent.push(entry));
             recent.shrink(self.medium.progress().written());
         }
+        #[cfg(mutant = "answer_before_sync")]
+        let done = {
+            done.io_completed(Ok(()));
+            IOFlushed::noop()
+        };
         self.medium.submit(Request::Append { entries, done });
         Ok(())
     }

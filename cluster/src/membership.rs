@@ -89,7 +89,11 @@ pub(crate) async fn keep(cluster: Cluster, pace: Pace) {
         }
         let now = TypeConfig::now();
         note_progress(&metrics, now, &mut kept_up);
-        let ready = |id: NodeId| kept_up.get(&id).is_some_and(|since| *since + pace.settle <= now);
+        let ready = |id: NodeId| {
+            let since = kept_up.get(&id);
+            since.is_some_and(|since| *since + pace.settle <= now)
+                || cfg!(mutant = "promote_at_once")
+        };
         let step = next_step(&cluster, &metrics, ready);
         if let Some(Step::Wait(id)) = step {
             if waited.replace(id) != Some(id) {

@@ -369,6 +369,26 @@ async fn what_had_to_wait_is_stamped_anew() {
     assert!(stamped.ms_since(before) < 200_000, "stamped with the wrong time");
 }
 
+/// A vote that nobody casts would be counted against those who do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_not_caught_up_gets_no_vote() {
+    let pki = Pki::new();
+    let sites = found(&pki, 1).await;
+    let reserved = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = reserved.local_addr().expect("an address").to_string();
+    assert_eq!(admit(&sites[0].cluster, 2, &address).await, Applied::Admitted(2));
+    sites[0].until("it learns", |cluster| cluster.status().learners.len() == 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let status = sites[0].cluster.status();
+    assert_eq!((status.voters.len(), status.learners.len()), (1, 1), "nobody answers there");
+    assert_eq!(sites[0].cluster.propose(add_user(1)).await, Ok(Applied::Done));
+    drop(reserved);
+    let dir = tempfile::tempdir().expect("a directory");
+    let listener = TcpListener::bind(&address).await.expect("the port");
+    let late = Site::start_in(dir, &pki, 2, listener).await;
+    late.until("it votes", |cluster| cluster.status().voters.len() == 2).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_taken_out_only_when_those_that_stay_can_decide() {
     let pki = Pki::new();

@@ -116,7 +116,8 @@ impl State {
         let parts: SnapshotV1 =
             codec::decode_in_proportion(bytes).map_err(SnapshotError::Decode)?;
         let names = parts.users.iter().map(|(id, user)| (user.name.clone(), *id)).collect();
-        let state = Self {
+        #[cfg_attr(not(mutant = "snapshot_without_used"), expect(unused_mut))]
+        let mut state = Self {
             time: parts.time,
             feature_level: parts.feature_level,
             user_names: names,
@@ -134,7 +135,21 @@ impl State {
         if state.user_names.len() != state.users.len() {
             return Err(SnapshotError::Contradiction("user names"));
         }
+        #[cfg(mutant = "snapshot_without_used")]
+        state.forget_used();
         Ok(state)
+    }
+
+    #[cfg(mutant = "snapshot_without_used")]
+    fn forget_used(&mut self) {
+        let devices: Vec<_> = self.devices.iter().map(|(id, _)| *id).collect();
+        for id in devices {
+            match self.device_mut(id).map(|device| &mut device.oath) {
+                Some(crate::device::Oath::Totp(totp)) => totp.last_step = None,
+                Some(crate::device::Oath::Hotp(hotp)) => hotp.next_counter = 0,
+                None => {}
+            }
+        }
     }
 
     /// SHA-256 of [`State::encode`]: nodes with equal digests hold equal states.

@@ -16,9 +16,10 @@ use crate::rng::Rng;
 use crate::workload;
 
 /// The suites that are part of the program.
-pub const SHIPPED: [(&str, &str); 4] = [
+pub const SHIPPED: [(&str, &str); 5] = [
     ("smoke", include_str!("../suites/smoke.toml")),
     ("ci", include_str!("../suites/ci.toml")),
+    ("power", include_str!("../suites/power.toml")),
     ("soak", include_str!("../suites/soak.toml")),
     ("release", include_str!("../suites/release.toml")),
 ];

@@ -74,6 +74,9 @@ enum Command {
         /// One more, that nobody knows beforehand
         #[arg(long)]
         random: bool,
+        /// Ends with the first seed that fails
+        #[arg(long)]
+        fail_fast: bool,
         /// Processes at once [default: one for each core]
         #[arg(long)]
         jobs: Option<usize>,
@@ -101,8 +104,15 @@ fn main() -> ExitCode {
         Command::Seed { seed, length, log, trace } => {
             seeds::one(seed, length.ticks, &log, trace.as_deref())
         }
-        Command::Run { from, count, random, jobs, length } => {
-            seeds::many(from, count, random, jobs, length.ticks)
+        Command::Run { from, count, random, fail_fast, jobs, length } => {
+            seeds::many(&seeds::Wanted {
+                from,
+                count,
+                random,
+                fail_fast,
+                jobs,
+                ticks: length.ticks,
+            })
         }
         Command::Twice { seed, length } => seeds::twice(seed, length.ticks),
     };

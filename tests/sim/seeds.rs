@@ -47,24 +47,32 @@ fn outcome(output: &Output) -> String {
     text.lines().last().unwrap_or_default().to_owned()
 }
 
-/// Runs seeds `from` and on.
+/// Which seeds are run, and how.
+pub(crate) struct Wanted {
+    pub(crate) from: u64,
+    pub(crate) count: u64,
+    /// One more, that nobody knows beforehand.
+    pub(crate) random: bool,
+    /// Whether the first that fails is the last.
+    pub(crate) fail_fast: bool,
+    /// Processes at once; as many as there are cores if nothing is said.
+    pub(crate) jobs: Option<usize>,
+    pub(crate) ticks: u64,
+}
+
+/// Runs many seeds, each in a process of its own.
 ///
 /// # Errors
-/// When a seed fails; all others are run all the same.
-pub(crate) fn many(
-    from: u64,
-    count: u64,
-    random: bool,
-    jobs: Option<usize>,
-    ticks: u64,
-) -> anyhow::Result<()> {
-    let mut seeds: Vec<_> = (from..from.saturating_add(count)).collect();
-    if random {
+/// When a seed fails.
+pub(crate) fn many(wanted: &Wanted) -> anyhow::Result<()> {
+    let mut seeds: Vec<_> = (wanted.from..wanted.from.saturating_add(wanted.count)).collect();
+    if wanted.random {
         let seed = u64::from(u32::from_le_bytes(watchword::random::bytes()?));
         println!("the random seed is {seed}");
         seeds.push(seed);
     }
-    let jobs = jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let jobs =
+        wanted.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     let (begun, next) = (Instant::now(), AtomicU64::new(0));
     let failed = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -73,7 +81,7 @@ pub(crate) fn many(
                 loop {
                     let turn = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).ok();
                     let Some(&seed) = turn.and_then(|turn| seeds.get(turn)) else { return };
-                    let said = match spawn(seed, ticks) {
+                    let said = match spawn(seed, wanted.ticks) {
                         Ok(output) if output.status.success() => {
                             println!("{}", outcome(&output));
                             continue;
@@ -86,13 +94,18 @@ pub(crate) fn many(
                     };
                     drop(writeln!(io::stderr(), "{said}"));
                     failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(seed);
+                    if wanted.fail_fast {
+                        next.store(u64::MAX / 2, Ordering::Relaxed);
+                    }
                 }
             });
         }
     });
     let failed = failed.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
     let (all, seconds) = (seeds.len(), begun.elapsed().as_secs());
-    println!("{} of {all} seeds passed in {seconds} s", all - failed.len());
+    if failed.is_empty() || !wanted.fail_fast {
+        println!("{} of {all} seeds passed in {seconds} s", all - failed.len());
+    }
     ensure!(failed.is_empty(), "these seeds failed: {failed:?}");
     Ok(())
 }

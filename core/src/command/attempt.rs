@@ -19,6 +19,7 @@ use crate::id::{DeviceId, RequestId, UserId};
 use crate::name::UserName;
 use crate::policy;
 use crate::state::State;
+use crate::time::Timestamp;
 
 /// What a node found out about one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,14 +115,22 @@ fn decide(state: &State, at: Moment, command: &Conclude) -> Result<Verdict, Stal
         Asker::Console => None,
         Asker::Client(id) => match state.client(id) {
             None => return Ok(Verdict::Refused(Reason::ClientRemoved)),
-            Some(client) if client.revision != command.client_revision => return Err(Stale),
+            Some(client)
+                if client.revision != command.client_revision
+                    && !cfg!(mutant = "trust_old_client") =>
+            {
+                return Err(Stale);
+            }
             Some(client) => Some(&client.policy),
         },
     };
     if let Some(user) = command.user {
         // Deleted, or deleted and added anew: look the name up again.
         let user = state.user(user).ok_or(Stale)?;
-        if let Err(reason) = policy::admit(user, at.now) {
+        let admitted = policy::admit(user, at.now);
+        if let Err(reason) = admitted
+            && !cfg!(mutant = "admit_at_node")
+        {
             return Ok(Verdict::Refused(reason));
         }
     }
@@ -241,7 +250,7 @@ fn check_second(
                     // One step more than the node was allowed: its clock and the leader's may
                     // stand on either side of a step's beginning.
                     let window = settings.totp_window_steps() as u32 + 1;
-                    let current = totp::step(at.stamped, totp.period_seconds);
+                    let current = totp::step(judged(at), totp.period_seconds);
                     (
                         totp.last_step.is_some_and(|last| moving_factor <= last),
                         totp::window(current, totp.drift, window).contains(&moving_factor),
@@ -299,13 +308,26 @@ fn consume(state: &mut State, at: Moment, device: DeviceId, moving_factor: u64) 
     match &mut device.oath {
         Oath::Hotp(hotp) => hotp.next_counter = moving_factor.saturating_add(1),
         Oath::Totp(totp) => {
-            let current = totp::step(at.stamped, totp.period_seconds);
+            let current = totp::step(judged(at), totp.period_seconds);
             // One that was resynchronised from further away is followed there, and back.
             let (behind, ahead) = (totp.drift.min(-drift_max), totp.drift.max(drift_max));
             totp.drift = drift(moving_factor, current).clamp(behind, ahead);
             totp.last_step = Some(moving_factor);
         }
     }
+}
+
+/// The time by which a TOTP passcode is judged: the leader's, the same for every replica.
+#[cfg(not(mutant = "time_at_apply"))]
+const fn judged(at: Moment) -> Timestamp {
+    at.stamped
+}
+
+#[cfg(mutant = "time_at_apply")]
+#[allow(clippy::disallowed_methods, reason = "that is what is wrong with it")]
+fn judged(_: Moment) -> Timestamp {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp(now.map_or(0, |now| now.as_millis() as u64))
 }
 
 /// Clears the failures of a user who got in, and takes the bypass if that was the way. Leaves the

@@ -1,6 +1,9 @@
 //! `jepsen list`: what there is to run.
 
-use anyhow::Result;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::nemesis;
@@ -15,25 +18,29 @@ pub struct ListArgs {}
 /// Runs the command and returns the status to exit with.
 ///
 /// # Errors
-/// When a shipped suite is broken.
+/// When a shipped suite is broken, or the list cannot be written.
 pub fn run(_args: &ListArgs) -> Result<u8> {
-    println!("suites");
+    let mut list = String::from("suites\n");
     for (name, _) in SHIPPED {
         let suite = Suite::find(name)?;
-        println!("  {name:12} {}", suite.about);
+        writeln!(list, "  {name:12} {}", suite.about)?;
         for run in &suite.runs {
-            println!("    {:14} {} nodes, {} s", run.name, run.nodes, run.seconds);
+            writeln!(list, "    {:14} {} nodes, {} s", run.name, run.nodes, run.seconds)?;
         }
     }
-    println!("\nworkloads");
+    list.push_str("\nworkloads\n");
     for name in workload::NAMES {
         if let Some(workload) = workload::by_name(name, &Rng::new(0)) {
-            println!("  {name:12} {}", workload.about());
+            writeln!(list, "  {name:12} {}", workload.about())?;
         }
     }
-    println!("\nnemeses");
+    list.push_str("\nnemeses\n");
     for name in nemesis::list() {
-        println!("  {name}");
+        writeln!(list, "  {name}")?;
     }
-    Ok(0)
+    match io::stdout().write_all(list.as_bytes()) {
+        // Whoever reads it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+        written => written.map(|()| 0).context("the list"),
+    }
 }

@@ -180,18 +180,22 @@ pub fn prove(args: &ProveArgs) -> Result<u8> {
         let about = |checker: &str| checker.ends_with(&prefix);
         let findings = made.iter().flat_map(|(_, results)| &results.findings);
         let own: Vec<_> = findings.filter(|one| about(&one.checker)).cloned().collect();
-        let word = match verdict(&own) {
-            Validity::Valid => "pass",
-            Validity::Invalid => "FAIL",
-            Validity::Unknown => "unknown",
-        };
-        println!("{word:8} {}", workload.about());
+        println!("{:8} {}", word(verdict(&own)), workload.about());
     }
     let healed = made.iter().flat_map(|(_, results)| &results.findings);
     let healed: Vec<_> = healed.filter(|one| one.checker == "healed").cloned().collect();
-    let word = if verdict(&healed) == Validity::Valid { "pass" } else { "FAIL" };
-    println!("{word:8} the cluster is whole again by itself when nothing is broken any more");
+    let healed = word(verdict(&healed));
+    println!("{healed:8} the cluster is whole again by itself when nothing is broken any more");
     Ok(exit_status(&made))
+}
+
+/// What an operator reads of a guarantee.
+const fn word(validity: Validity) -> &'static str {
+    match validity {
+        Validity::Valid => "pass",
+        Validity::Invalid => "FAIL",
+        Validity::Unknown => "unknown",
+    }
 }
 
 /// What a run's own process does.

@@ -24,6 +24,8 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 pub(super) const ORDER_PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take to stop in order.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
+/// Entries after which a node takes a snapshot. It keeps half as many of those before.
+pub(super) const SNAPSHOT_AFTER: u64 = 1_000;
 const RADIUS_PORT: u16 = 1812;
 const METRICS_PORT: u16 = 7480;
 const PEERS_PORT: u16 = 7400;
@@ -73,8 +75,8 @@ impl Node {
         Ok(node)
     }
 
-    /// The node's file. All timing is as shipped, but for the time until a new node votes: a run is
-    /// too short to watch it for two seconds more.
+    /// The node's file. All timing is as shipped, but for the time until a new node votes, for which a
+    /// run is too short, and for snapshots, which come so often that nodes are brought up by them.
     fn file(&self) -> String {
         let (data, key) = (self.data(), self.disk.join("data.key"));
         format!(
@@ -82,7 +84,8 @@ impl Node {
              [peers]\nlisten = \"{address}:{PEERS_PORT}\"\nadvertise = \"{peers}\"\n\n\
              [radius]\nlisten = [\"{address}:{RADIUS_PORT}\"]\n\n\
              [metrics]\nlisten = \"{address}:{METRICS_PORT}\"\n\n\
-             [log]\nformat = \"json\"\n\n[raft]\npromote_after = \"500ms\"\n",
+             [log]\nformat = \"json\"\n\n[raft]\npromote_after = \"500ms\"\n\
+             snapshot_after = {SNAPSHOT_AFTER}\n",
             address = self.address,
             peers = self.peers(),
         )

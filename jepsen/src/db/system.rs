@@ -6,15 +6,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
-use super::node::ORDER_PATIENCE;
+use super::node::{ORDER_PATIENCE, SNAPSHOT_AFTER};
 use super::{Db, text};
 use crate::nemesis::System;
 use crate::wait;
 
 /// How long a new node may take until it votes.
 const VOTE_PATIENCE: Duration = Duration::from_secs(45);
-/// Entries after which the product takes a snapshot and forgets what lies before.
-const SNAPSHOT_ENTRIES: u64 = 400_000;
 
 impl System for Db {
     fn leader(&self) -> Option<usize> {
@@ -49,7 +47,7 @@ impl System for Db {
     }
 
     fn snapshot_lag(&self) -> u64 {
-        SNAPSHOT_ENTRIES
+        2 * SNAPSHOT_AFTER
     }
 
     fn store(&self, host: usize) -> Result<PathBuf> {
