@@ -26,6 +26,7 @@ const MUTANTS: &[&str] = &[
     "forget_vote",
     "read_locally",
     "trust_leadership",
+    "trust_any_clock",
     "stamp_at_arrival",
     "promote_at_once",
     "accept_rolled_back",
