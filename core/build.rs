@@ -1,7 +1,7 @@
 //! Lets a control break one rule: `WATCHWORD_MUTANT=NAME` compiles a variant on which a test or the
 //! simulation must fail. A release cannot be built so. Core, cluster and the server share this file.
 
-#![expect(
+#![allow(
     clippy::disallowed_methods,
     reason = "a build may look at its environment; the crate may not"
 )]
