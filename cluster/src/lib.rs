@@ -106,7 +106,7 @@ struct Inner {
     raft: runtime::Raft,
     view: Arc<state_machine::View>,
     medium: medium::Medium,
-    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    clock: options::Clock,
     node_id: NodeId,
     proposer: propose::Proposer,
     network: network::Network,

@@ -110,7 +110,8 @@ pub(crate) async fn keep(cluster: Cluster, pace: Pace) {
             preferred_from = now + PREFERENCE_PAUSE;
             take(&cluster, Step::HandOver(heir)).await;
         }
-        if checkpoint.due <= now {
+        // Not while it must decide nothing: it would wait for that, and the hand-over with it.
+        if checkpoint.due <= now && cluster.unfit().is_none() {
             checkpoint.due = now + pace.checkpoint;
             checkpoint.take(&cluster).await;
         }
@@ -260,6 +261,10 @@ async fn take(cluster: &Cluster, step: Step) {
             let node = BTreeMap::from([(id, BasicNode::new(address))]);
             change(ChangeMembers::SetNodes(node)).await
         }
+        // Half of the voters with a wrong clock would leave nobody who knows the time.
+        Step::Promote(id) if !cluster.would_lead(id).await => {
+            Err(format!("node {id} is not ready to vote; `members` tells why"))
+        }
         Step::Promote(id) => change(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await,
         Step::Remove(id) => {
             let membership = raft.metrics().borrow_watched().membership_config.clone();
@@ -271,6 +276,9 @@ async fn take(cluster: &Cluster, step: Step) {
             }
         }
         Step::Wait(_) => return,
+        Step::HandOver(heir) if !cluster.would_lead(heir).await => {
+            Err(TransferError::NotReady(heir).to_string())
+        }
         Step::HandOver(heir) => {
             raft.trigger().transfer_leader(heir).await.map_err(|error| error.to_string())
         }
@@ -357,8 +365,14 @@ impl Cluster {
         if heir == self.inner.node_id || !membership.voter_ids().any(|id| id == heir) {
             return Err(TransferError::NotVoter(heir));
         }
-        survey::ask_all(self, membership).await;
-        if self.inner.survey.stands(heir) { Ok(heir) } else { Err(TransferError::NotReady(heir)) }
+        if self.would_lead(heir).await { Ok(heir) } else { Err(TransferError::NotReady(heir)) }
+    }
+
+    /// Whether `id` says now that it would lead. openraft never takes a hand-over back: one to a node that is
+    /// gone would leave a leader that proposes nothing.
+    async fn would_lead(&self, id: NodeId) -> bool {
+        let metrics = self.inner.raft.metrics().borrow_watched().clone();
+        survey::would_lead(self, id, metrics.membership_config.membership()).await
     }
 
     /// The best of the other voters. One that has only just got its vote, or has just come back, is
@@ -369,8 +383,10 @@ impl Cluster {
             let metrics = self.leading()?;
             // What they said a second ago may be over: one of them may have been drained meanwhile.
             survey::ask_all(self, metrics.membership_config.membership()).await;
-            if let Some((_, heir)) = heirs(self, &metrics).first() {
-                return Ok(*heir);
+            for (_, heir) in heirs(self, &metrics) {
+                if self.would_lead(heir).await {
+                    return Ok(heir);
+                }
             }
             let is_alone =
                 is_sole_voter(metrics.membership_config.membership(), self.inner.node_id)

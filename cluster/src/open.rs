@@ -221,7 +221,7 @@ impl Cluster {
         let patience = options.timing.election_max * 2;
         let contact = Arc::new(Contact::new(patience));
         network.watch(Quorum::new(raft.metrics(), patience));
-        let survey = Arc::new(Survey::new(checkpoints));
+        let survey = Arc::new(Survey::new(options.clock.clone(), checkpoints));
         let cluster = Self {
             inner: Arc::new(Inner {
                 proposer: Proposer::start(Route {
@@ -231,7 +231,6 @@ impl Cluster {
                     view: view.clone(),
                     contact: contact.clone(),
                     survey: survey.clone(),
-                    clock: options.clock.clone(),
                     node_id,
                 }),
                 raft,
@@ -252,7 +251,8 @@ impl Cluster {
                 keep_key: options.keep_key,
             }),
         };
-        // Nobody leads whose clock is not known to be right.
+        // Nobody else leads before its clock is known to be right. Nobody can tell that of a sole voter's, and
+        // it proposes nothing before it has asked the others whether it still belongs.
         cluster.inner.raft.runtime_config().elect(sole_voter);
         drop(TypeConfig::spawn(survey::keep(cluster.clone())));
         let pace = Pace { settle: options.settle, checkpoint: options.checkpoint };

@@ -27,6 +27,9 @@ const BATCH_ENTRIES_MAX: u64 = 4_096;
 /// Writes a key down that another member hands to this node; says why if it cannot. May block.
 pub type KeepKey = Arc<dyn Fn(&[u8]) -> Result<(), String> + Send + Sync>;
 
+/// What shows the time.
+pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
 /// What a replica is told when it is opened.
 #[derive(Clone)]
 pub struct Options {
@@ -35,7 +38,7 @@ pub struct Options {
     /// This node's id. It belongs to the store: another id is refused.
     pub node_id: NodeId,
     /// The clock that stamps proposals. This crate never reads the operating system's.
-    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    pub clock: Clock,
     /// When a silent leader is given up.
     pub timing: Timing,
     /// Entries between two snapshots.
@@ -58,11 +61,7 @@ pub struct Options {
 
 impl Options {
     /// Options with the default timing.
-    pub fn new(
-        data_dir: impl Into<PathBuf>,
-        node_id: NodeId,
-        clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    ) -> Self {
+    pub fn new(data_dir: impl Into<PathBuf>, node_id: NodeId, clock: Clock) -> Self {
         Self {
             data_dir: data_dir.into(),
             node_id,

@@ -135,7 +135,7 @@ impl Cluster {
             in_contact: self.in_contact(&metrics),
             drained: self.inner.drained.load(Ordering::Relaxed),
             peers: self.inner.survey.peers(),
-            clock_error_ms: self.inner.survey.clock_error_ms(),
+            clock_error_ms: self.inner.survey.clock_error_ms((self.inner.clock)()),
             equal_at: self.inner.survey.equal_at(),
             differs_at: self.inner.survey.differs_at(),
             unfit: self.unfit(),

@@ -23,6 +23,7 @@ use watchword_core::time::Timestamp;
 use crate::Cluster;
 use crate::blocking::off_thread;
 use crate::network;
+use crate::options::Clock;
 use crate::runtime::{Instant, Membership, NodeId, TypeConfig};
 use crate::status::Role;
 
@@ -59,8 +60,8 @@ pub(crate) struct Report {
 /// The latest answer of another member.
 struct Heard {
     at: Instant,
-    /// By how many milliseconds its clock was ahead of this node's.
-    clock_offset_ms: i64,
+    /// How far its wall clock was from this node's steady one, in milliseconds.
+    clock_distance_ms: i64,
     report: Report,
 }
 
@@ -84,19 +85,19 @@ pub struct Peer {
 }
 
 /// What the survey has found.
+///
+/// All wall clocks are held against this node's steady one: what was heard of the others' stays right when
+/// this node's own wall clock steps, and the step shows at once. A machine that is suspended stops
+/// both; that it was is noticed in the first round afterwards.
 pub(crate) struct Survey {
+    clock: Clock,
+    since: Instant,
     heard: Mutex<BTreeMap<NodeId, Heard>>,
     checkpoints: Arc<Checkpoints>,
-    /// Milliseconds by which this node's clock is ahead of the voters' median.
-    clock_error_ms: AtomicI64,
-    /// How far this node's wall clock was from its steady one, in milliseconds, when it was last found to
-    /// be right. Between two rounds a step of the wall clock shows in that.
-    clock_distance_ms: AtomicI64,
+    /// How far the voters' median is from this node's steady clock, in milliseconds.
+    right_distance_ms: AtomicI64,
     /// By how many milliseconds a clock may be wrong.
     clock_limit_ms: AtomicI64,
-    since: Instant,
-    /// Whether this node was found unfit in the latest round, or there was none yet.
-    is_unfit: AtomicBool,
     /// Whether another process answered for this node.
     has_twin: AtomicBool,
     /// Index of the latest checkpoint at which all voters that answer hold the same state.
@@ -136,15 +137,14 @@ impl Checkpoints {
 
 impl Survey {
     /// Nothing is known yet.
-    pub(crate) fn new(checkpoints: Arc<Checkpoints>) -> Self {
+    pub(crate) fn new(clock: Clock, checkpoints: Arc<Checkpoints>) -> Self {
         Self {
+            clock,
+            since: TypeConfig::now(),
             heard: Mutex::default(),
             checkpoints,
-            clock_error_ms: AtomicI64::new(UNKNOWN),
-            clock_distance_ms: AtomicI64::new(UNKNOWN),
+            right_distance_ms: AtomicI64::new(UNKNOWN),
             clock_limit_ms: AtomicI64::new(i64::MAX),
-            since: TypeConfig::now(),
-            is_unfit: AtomicBool::new(true),
             has_twin: AtomicBool::new(false),
             equal_at: AtomicU64::new(0),
             differs_at: AtomicU64::new(0),
@@ -152,9 +152,44 @@ impl Survey {
         }
     }
 
-    /// Milliseconds by which this node's clock is ahead of the voters' median, once that is known.
-    pub(crate) fn clock_error_ms(&self) -> Option<i64> {
-        Some(self.clock_error_ms.load(Ordering::Acquire)).filter(|&error| error != UNKNOWN)
+    /// The time, if this node may decide something by it and on its state.
+    ///
+    /// # Errors
+    /// Why it must not.
+    pub(crate) fn time(&self) -> Result<Timestamp, String> {
+        if let Some(index) = self.is_alone_at() {
+            return Err(format!(
+                "its state differs from the other nodes' since entry {index}; rebuild it"
+            ));
+        }
+        if self.has_twin.load(Ordering::Relaxed) {
+            return Err("another process runs as this node; stop one of them".to_owned());
+        }
+        let now = (self.clock)();
+        if cfg!(mutant = "trust_any_clock") {
+            return Ok(now);
+        }
+        let Some(error_ms) = self.clock_error_ms(now) else {
+            return Err("no majority has agreed on the time yet".to_owned());
+        };
+        if error_ms.saturating_abs() <= self.clock_limit_ms() {
+            return Ok(now);
+        }
+        let seconds = error_ms.unsigned_abs().div_ceil(1000);
+        let direction = if error_ms > 0 { "ahead of" } else { "behind" };
+        Err(format!("its clock is {seconds} s {direction} the other nodes'; set it right"))
+    }
+
+    /// Whether a majority has told this node the time.
+    pub(crate) fn knows_time(&self) -> bool {
+        self.right_distance_ms.load(Ordering::Acquire) != UNKNOWN
+    }
+
+    /// Milliseconds by which this node's clock, which shows `now`, is ahead of the voters' median, once that
+    /// is known.
+    pub(crate) fn clock_error_ms(&self, now: Timestamp) -> Option<i64> {
+        let right = self.right_distance_ms.load(Ordering::Acquire);
+        (right != UNKNOWN).then(|| self.distance(now).saturating_sub(right))
     }
 
     /// By how many milliseconds a clock may be wrong.
@@ -162,66 +197,19 @@ impl Survey {
         self.clock_limit_ms.load(Ordering::Acquire)
     }
 
-    /// Why nothing may be decided by a clock that shows `now`, or on this node's state.
-    pub(crate) fn unfit(&self, now: Timestamp) -> Option<String> {
-        if let Some(index) = self.is_alone_at() {
-            return Some(format!(
-                "its state differs from the other nodes' since entry {index}; rebuild it"
-            ));
-        }
-        if self.has_twin.load(Ordering::Relaxed) {
-            return Some("another process runs as this node; stop one of them".to_owned());
-        }
-        if cfg!(mutant = "trust_any_clock") {
-            return None;
-        }
-        let Some(error_ms) = self.clock_error_ms() else {
-            return Some("its clock was not yet compared with a majority's".to_owned());
-        };
-        if error_ms.saturating_abs() > self.clock_limit_ms() {
-            let seconds = error_ms.unsigned_abs().div_ceil(1000);
-            let direction = if error_ms > 0 { "ahead of" } else { "behind" };
-            return Some(format!(
-                "its clock is {seconds} s {direction} the other nodes'; set it right"
-            ));
-        }
-        self.clock_step(now)
+    /// How far a clock that shows `time` now is from this node's steady one.
+    fn distance(&self, time: Timestamp) -> i64 {
+        in_ms(time).saturating_sub(self.elapsed_ms())
     }
 
-    /// Says so if the wall clock, which shows `now`, has stepped since it was last compared with the
-    /// others'.
-    pub(crate) fn clock_step(&self, now: Timestamp) -> Option<String> {
-        let step_ms = self.clock_step_ms(now)?;
-        let seconds = step_ms.unsigned_abs().div_ceil(1000);
-        let direction = if step_ms > 0 { "forwards" } else { "back" };
-        Some(format!(
-            "its clock was just put {seconds} s {direction}; it is compared with the others'"
-        ))
+    fn elapsed_ms(&self) -> i64 {
+        i64::try_from(self.since.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// Milliseconds by which the wall clock, which shows `now`, has stepped since it was last found to be
-    /// right, if that is too much.
-    fn clock_step_ms(&self, now: Timestamp) -> Option<i64> {
-        let was = self.clock_distance_ms.load(Ordering::Acquire);
-        let step = self.clock_distance(now).saturating_sub(was);
-        let is_too_much = was != UNKNOWN && step.saturating_abs() > self.clock_limit_ms();
-        (is_too_much && !cfg!(mutant = "trust_any_clock")).then_some(step)
-    }
-
-    /// How far the wall clock, which shows `now`, is from the steady one.
-    fn clock_distance(&self, now: Timestamp) -> i64 {
-        let elapsed = i64::try_from(self.since.elapsed().as_millis()).unwrap_or(i64::MAX);
-        in_ms(now).saturating_sub(elapsed)
-    }
-
-    /// Notes by how much the wall clock is ahead, which was at `distance` from the steady one when it was
-    /// compared. The error last: as long as there is none, this node decides nothing.
-    fn note_clock(&self, error_ms: i64, distance: i64, limit_ms: i64) {
+    /// Notes where the right time is. The limit first: as long as there is no time, nothing is decided.
+    fn note_time(&self, right_distance_ms: i64, limit_ms: i64) {
         self.clock_limit_ms.store(limit_ms, Ordering::Release);
-        if error_ms.saturating_abs() <= limit_ms {
-            self.clock_distance_ms.store(distance, Ordering::Release);
-        }
-        self.clock_error_ms.store(error_ms, Ordering::Release);
+        self.right_distance_ms.store(right_distance_ms, Ordering::Release);
     }
 
     /// Index of the latest checkpoint at which all voters that answer hold the same state.
@@ -242,13 +230,14 @@ impl Survey {
     /// What is known of the other members, by id.
     pub(crate) fn peers(&self) -> Vec<Peer> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let peer = |(&id, Heard { at, clock_offset_ms, report }): (&NodeId, &Heard)| Peer {
+        let own = self.distance((self.clock)());
+        let peer = |(&id, Heard { at, clock_distance_ms, report }): (&NodeId, &Heard)| Peer {
             id,
             version: report.version.clone(),
             role: report.role,
             term: report.term,
             applied: report.applied,
-            clock_offset_ms: *clock_offset_ms,
+            clock_offset_ms: clock_distance_ms.saturating_sub(own),
             silence: at.elapsed(),
         };
         heard.iter().map(peer).collect()
@@ -266,15 +255,15 @@ impl Survey {
         heard.get(&id).is_some_and(|heard| heard.at.elapsed() < PRESENT)
     }
 
-    fn note(&self, id: NodeId, clock_offset_ms: i64, report: Report) {
+    fn note(&self, id: NodeId, clock_distance_ms: i64, report: Report) {
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.insert(id, Heard { at: TypeConfig::now(), clock_offset_ms, report });
+        heard.insert(id, Heard { at: TypeConfig::now(), clock_distance_ms, report });
     }
 
-    /// Compares the checkpoints with what was heard lately of `others`, the voters beside this node, and
-    /// tells by how many milliseconds its clock is ahead of their median; `None` if they and this node
-    /// are no quorum.
-    fn conclude(&self, others: &[NodeId], votes: bool) -> Option<i64> {
+    /// Draws the conclusions from what was heard lately of `others`, the voters beside this node, by a clock
+    /// that may be wrong by `limit_ms`; tells whether they and this node are a quorum. If not, nothing is
+    /// concluded.
+    fn conclude(&self, others: &[NodeId], votes: bool, limit_ms: i64) -> bool {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh: Vec<_> = others
             .iter()
@@ -283,10 +272,13 @@ impl Survey {
             .collect();
         let voters = others.len() + usize::from(votes);
         if (fresh.len() + usize::from(votes)) * 2 <= voters {
-            return None;
+            return false;
         }
-        let own = votes.then_some(0);
-        let offsets = fresh.iter().map(|(_, heard)| heard.clock_offset_ms).chain(own).collect();
+        let own = votes.then(|| self.distance((self.clock)()));
+        let distances = fresh.iter().map(|(_, heard)| heard.clock_distance_ms).chain(own);
+        if let Some(right) = median(distances.collect(), limit_ms) {
+            self.note_time(right, limit_ms);
+        }
         for (index, digest) in self.checkpoints.latest() {
             let told = |(id, heard): &(NodeId, &Heard)| {
                 let told = heard.report.checkpoints.iter().find(|(at, _)| *at == index)?;
@@ -298,7 +290,7 @@ impl Survey {
             }
             self.compare(index, digest, &told, voters);
         }
-        Some(-median(offsets))
+        true
     }
 
     /// Compares this node's state at a checkpoint with what others tell of theirs.
@@ -323,15 +315,13 @@ fn in_ms(time: Timestamp) -> i64 {
     i64::try_from(time.0).unwrap_or(i64::MAX)
 }
 
-/// The middle one, or the mean of the two in the middle.
-fn median(mut values: Vec<i64>) -> i64 {
+/// The middle one, or the mean of the two in the middle. Where those are further apart than `limit`, one of
+/// them is wrong, and nobody can tell which.
+fn median(mut values: Vec<i64>, limit: i64) -> Option<i64> {
     values.sort_unstable();
-    let at = |index: usize| values.get(index).copied().unwrap_or(0);
-    match values.len() {
-        0 => 0,
-        count if count % 2 == 1 => at(count / 2),
-        count => i64::midpoint(at(count / 2 - 1), at(count / 2)),
-    }
+    let above = *values.get(values.len() / 2)?;
+    let below = *values.get(values.len().checked_sub(1)? / 2)?;
+    (above.saturating_sub(below) <= limit).then(|| i64::midpoint(below, above))
 }
 
 /// Asks and concludes for as long as the replica runs.
@@ -344,19 +334,15 @@ pub(crate) async fn keep(cluster: Cluster) {
         }
         let membership = metrics.membership_config.membership();
         let survey = &cluster.inner.survey;
-        // Before anybody is asked: a step in the middle of the round must not go unnoticed.
-        let distance = survey.clock_distance((cluster.inner.clock)());
         ask_all(&cluster, membership).await;
         let me = cluster.inner.node_id;
         let (mine, other_voters): (Vec<_>, Vec<_>) =
             membership.voter_ids().partition(|&id| id == me);
         // Only after all were asked: one of them may know that this node was removed.
-        if let Some(error_ms) = survey.conclude(&other_voters, !mine.is_empty()) {
-            is_known = true;
-            let limit = cluster.look(|state| state.settings().clock_error_seconds_max());
-            survey.note_clock(error_ms, distance, i64::try_from(limit * 1000).unwrap_or(i64::MAX));
-            cluster.note_fitness();
-        }
+        let limit = cluster.look(|state| state.settings().clock_error_seconds_max());
+        let limit_ms = i64::try_from(limit * 1000).unwrap_or(i64::MAX);
+        is_known |= survey.conclude(&other_voters, !mine.is_empty(), limit_ms);
+        cluster.note_fitness();
         TypeConfig::sleep(if is_known { PERIOD } else { FIRST_PERIOD }).await;
     }
 }
@@ -371,14 +357,23 @@ pub(crate) async fn ask_all(cluster: &Cluster, membership: &Membership) {
     asked.collect::<Vec<()>>().await;
 }
 
+/// Asks `id` whether it would lead; what it has said before counts for nothing.
+pub(crate) async fn would_lead(cluster: &Cluster, id: NodeId, membership: &Membership) -> bool {
+    let Some(node) = membership.get_node(&id) else { return false };
+    let before = TypeConfig::now();
+    ask(cluster, id, node.addr.clone()).await;
+    let heard = cluster.inner.survey.heard.lock().unwrap_or_else(PoisonError::into_inner);
+    heard.get(&id).is_some_and(|heard| heard.at >= before && heard.report.stands)
+}
+
 /// Asks one member. One that does not answer is known by its silence.
 async fn ask(cluster: &Cluster, id: NodeId, address: String) {
     let Some(mut peer) = cluster.inner.network.peer(id, &address) else { return };
     let Ok(request) = network::frame(&()) else { return };
-    let clock = &cluster.inner.clock;
-    let asked = clock();
+    let survey = &cluster.inner.survey;
+    let asked = survey.elapsed_ms();
     let Ok(answer) = TypeConfig::timeout(PATIENCE, peer.survey(request)).await else { return };
-    let answered = clock();
+    let answered = survey.elapsed_ms();
     let answer = match answer {
         Ok(answer) => answer,
         Err(status) if id != cluster.inner.node_id => return cluster.inner.network.note(&status),
@@ -387,15 +382,15 @@ async fn ask(cluster: &Cluster, id: NodeId, address: String) {
     let Ok(report) = network::open::<Report>(answer.get_ref()) else { return };
     if id == cluster.inner.node_id {
         if report.instance != cluster.inner.instance
-            && !cluster.inner.survey.has_twin.swap(true, Ordering::Relaxed)
+            && !survey.has_twin.swap(true, Ordering::Relaxed)
         {
             tracing::error!(address, "another process runs as this node");
         }
         return;
     }
     // As if it had looked at its clock half way.
-    let offset = in_ms(report.clock).saturating_sub(i64::midpoint(in_ms(asked), in_ms(answered)));
-    cluster.inner.survey.note(id, offset, report);
+    let distance = in_ms(report.clock).saturating_sub(i64::midpoint(asked, answered));
+    survey.note(id, distance, report);
 }
 
 impl Cluster {
@@ -417,15 +412,12 @@ impl Cluster {
     /// Why this node must not decide anything, if so.
     pub(crate) fn unfit(&self) -> Option<String> {
         let fault = self.fault().map(str::to_owned);
-        fault.or_else(|| self.inner.survey.unfit((self.inner.clock)()))
+        fault.or_else(|| self.inner.survey.time().err())
     }
 
     /// Why this node must not examine requests, if so. Costs next to nothing where it may.
     pub fn cannot_examine(&self) -> Option<String> {
-        if self.inner.survey.is_unfit.load(Ordering::Relaxed) {
-            return self.unfit();
-        }
-        self.inner.survey.clock_step((self.inner.clock)()).or_else(|| self.lagging())
+        self.unfit().or_else(|| self.lagging())
     }
 
     /// Why this node must not examine anything yet: its state is too old.
@@ -437,9 +429,7 @@ impl Cluster {
     /// Stands for election or not, as its fitness demands.
     pub(crate) fn note_fitness(&self) {
         let is_drained = self.inner.drained.load(Ordering::Relaxed);
-        let is_unfit = self.unfit().is_some();
-        self.inner.survey.is_unfit.store(is_unfit, Ordering::Relaxed);
-        self.inner.raft.runtime_config().elect(!is_drained && !is_unfit);
+        self.inner.raft.runtime_config().elect(!is_drained && self.unfit().is_none());
     }
 }
 
@@ -447,13 +437,21 @@ impl Cluster {
 mod tests {
     use super::*;
 
+    /// By how much clocks may be wrong here.
+    const LIMIT: i64 = 10_000;
+    const START: u64 = 1_800_000_000_000;
+
     #[test]
-    fn the_median_is_not_moved_by_one_clock() {
-        assert_eq!(median(vec![]), 0);
-        assert_eq!(median(vec![0, 300_000, 1]), 1);
-        assert_eq!(median(vec![0, -300_000, -300_001]), -300_000);
-        assert_eq!(median(vec![0, 1_000]), 500);
-        assert_eq!(median(vec![i64::MIN, i64::MAX]), 0);
+    fn the_median_is_moved_neither_by_one_clock_nor_by_half_of_them() {
+        let found = |values: &[i64]| median(values.to_vec(), LIMIT);
+        assert_eq!(found(&[]), None);
+        assert_eq!(found(&[7]), Some(7));
+        assert_eq!(found(&[0, 300_000, 1]), Some(1));
+        assert_eq!(found(&[0, -300_000, -300_001]), Some(-300_000));
+        assert_eq!(found(&[0, 1_000]), Some(500));
+        assert_eq!(found(&[0, 300_000]), None);
+        assert_eq!(found(&[0, 1, 300_000, 300_001]), None);
+        assert_eq!(found(&[i64::MIN, i64::MAX]), None);
     }
 
     fn report(digest: u8) -> Report {
@@ -469,21 +467,25 @@ mod tests {
         }
     }
 
-    /// Node 1's survey at checkpoint 9, where it has digest 1 and the others what is given.
-    fn survey(others: &[(NodeId, i64, u8)]) -> Survey {
-        let survey = Survey::new(Arc::default());
+    /// Node 1's survey at checkpoint 9, where it has digest 1 and the others what is given; how far their
+    /// clocks are ahead of its own comes first. And what sets its clock.
+    fn survey(others: &[(NodeId, i64, u8)]) -> (Survey, Arc<AtomicU64>) {
+        let shown = Arc::new(AtomicU64::new(START));
+        let clock = shown.clone();
+        let clock = Arc::new(move || Timestamp(clock.load(Ordering::Relaxed)));
+        let survey = Survey::new(clock, Arc::default());
         survey.checkpoints.latest.lock().expect("sound").push_back((9, [1; 32]));
         for &(id, offset, digest) in others {
-            survey.note(id, offset, report(digest));
+            survey.note(id, survey.distance(Timestamp(START)) + offset, report(digest));
         }
-        survey
+        (survey, shown)
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_node_alone_with_its_state_knows_it() {
         let found = |others: &[(NodeId, i64, u8)], voters: &[NodeId]| {
-            let survey = survey(others);
-            assert!(survey.conclude(voters, true).is_some());
+            let (survey, _) = survey(others);
+            assert!(survey.conclude(voters, true, LIMIT));
             assert_eq!(survey.equal_at().is_some(), survey.differs_at().is_none());
             (survey.differs_at(), survey.is_alone_at())
         };
@@ -495,30 +497,45 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_clock_that_steps_is_noticed_before_it_is_compared() {
-        let survey = survey(&[(2, 0, 1), (3, 0, 1)]);
-        let start = 1_800_000_000_000;
-        assert_eq!(survey.clock_step_ms(Timestamp(start)), None, "nothing is known yet");
-        let right = survey.clock_distance(Timestamp(start));
-        let error_ms = survey.conclude(&[2, 3], true).expect("a quorum");
-        survey.note_clock(error_ms, right, 10_000);
-        tokio::time::advance(Duration::from_secs(60)).await;
-        let step = |ms: u64| survey.clock_step_ms(Timestamp(ms));
-        assert_eq!(step(start + 60_000), None, "it has gone on as it should");
-        assert_eq!((step(start + 70_000), step(start + 50_000)), (None, None));
-        assert_eq!(step(start + 360_000), Some(300_000));
-        assert_eq!(step(start - 240_000), Some(-300_000));
-        // What the others do not agree with is not taken for right.
-        survey.note_clock(300_000, survey.clock_distance(Timestamp(start + 360_000)), 10_000);
-        assert_eq!(step(start + 360_000), Some(300_000));
+    async fn a_clock_that_steps_is_noticed_before_anybody_is_asked() {
+        let (survey, shown) = survey(&[(2, 0, 1), (3, 0, 1)]);
+        assert!(survey.time().is_err(), "nobody has told it the time");
+        assert!(survey.conclude(&[2, 3], true, LIMIT));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let shows = |ms: u64| {
+            shown.store(ms, Ordering::Relaxed);
+            survey.time()
+        };
+        assert_eq!(shows(START + 2_000), Ok(Timestamp(START + 2_000)), "it has gone on");
+        assert!(shows(START + 12_000).is_ok() && shows(START - 8_000).is_ok());
+        for wrong in [START + 302_000, START - 298_000] {
+            assert!(shows(wrong).is_err());
+            // Also after a round in which one of the others does not answer any more.
+            assert!(survey.conclude(&[2, 3], true, LIMIT));
+            assert!(shows(wrong).is_err());
+        }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn of_two_clocks_the_one_that_was_right_goes_on() {
+        let (survey, shown) = survey(&[(2, 0, 1), (3, 0, 1)]);
+        assert!(survey.conclude(&[2, 3], true, LIMIT));
+        tokio::time::advance(FRESH).await;
+        shown.store(START + 5_000, Ordering::Relaxed);
+        survey.note(2, survey.distance(Timestamp(START)) + 305_000, report(1));
+        assert!(survey.conclude(&[2, 3], true, LIMIT));
+        assert!(survey.time().is_ok(), "node 3 is gone, and node 2 wrong or right");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_clock_is_judged_by_a_quorum_only() {
-        let survey = survey(&[(2, -60_000, 1)]);
-        assert_eq!(survey.conclude(&[2, 3, 4], true), None);
-        assert!(survey.unfit(Timestamp(0)).is_some(), "nobody has compared it");
-        survey.note(3, -60_010, report(1));
-        assert_eq!(survey.conclude(&[2, 3], true), Some(60_000));
+        let (survey, _) = survey(&[(2, -60_000, 1)]);
+        assert!(!survey.conclude(&[2, 3, 4], true, LIMIT));
+        assert!(!survey.knows_time());
+        survey.note(3, survey.distance(Timestamp(START)) - 60_010, report(1));
+        assert!(survey.conclude(&[2, 3], true, LIMIT));
+        assert_eq!(survey.clock_error_ms(Timestamp(START)), Some(60_000));
+        let reason = survey.time().expect_err("it is ahead");
+        assert!(reason.contains("60 s ahead"), "{reason}");
     }
 }

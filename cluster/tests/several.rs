@@ -338,6 +338,16 @@ async fn a_leader_whose_clock_steps_stamps_nothing_and_hands_over() {
 /// the proposal to Raft.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_had_to_wait_is_stamped_anew() {
+    for _ in 0..5 {
+        if wait_with_a_wrong_clock().await {
+            return;
+        }
+    }
+    panic!("each time the election took longer than a proposal waits");
+}
+
+/// Whether the proposal that waited was made in the end.
+async fn wait_with_a_wrong_clock() -> bool {
     let pki = Pki::new();
     let mut stopped = Vec::new();
     for site in found(&pki, 3).await {
@@ -360,13 +370,13 @@ async fn what_had_to_wait_is_stamped_anew() {
     let other = Site::start_in(dir, &pki, node, listener).await;
     other.cluster.drain(true).await.expect("it does not lead");
     match proposal.await {
-        // The election took longer than a proposal waits.
-        Err(ProposeError::NoLeader) => return,
+        Err(ProposeError::NoLeader | ProposeError::Unfit { .. }) => return false,
         proposed => assert_eq!(proposed, Ok(Applied::Done)),
     }
     assert_eq!(wrong.cluster.status().role, Role::Leader);
     let stamped = wrong.cluster.state().time();
     assert!(stamped.ms_since(before) < 200_000, "stamped with the wrong time");
+    true
 }
 
 /// A vote that nobody casts would be counted against those who do.

@@ -98,10 +98,11 @@ impl Authenticator {
     }
 
     async fn decide(&self, request: &Request) -> Result<Outcome, Error> {
-        if let Some(reason) = self.cluster.cannot_examine() {
-            return Err(Error::Unfit(reason));
-        }
         for _ in 0..EXAMINATIONS_MAX {
+            // Each time: waiting for a newer state may take seconds.
+            if let Some(reason) = self.cluster.cannot_examine() {
+                return Err(Error::Unfit(reason));
+            }
             let conclude = match self.examine(request).await? {
                 Examined::Decided(decision) => {
                     request.note(format_args!("this very request was decided before"));

@@ -191,7 +191,7 @@ impl Nemesis {
                 Some(Undo::Clock(host))
             }
             Fault::Jump => {
-                // One at a time: the median of the voters' clocks is right as long as most of them are.
+                // One at a time: while most of the voters' clocks are right, whoever sees them knows the time.
                 let is_off = |active: &Active| matches!(active.undo, Undo::Clock(_));
                 let host = self.random.choice(self.members())?;
                 if self.active.iter().any(is_off) {

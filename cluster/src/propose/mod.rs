@@ -3,7 +3,7 @@
 //! A proposal is stamped with this node's time and encoded on the caller's own task, then joins a
 //! queue. One task takes whatever waits there as one batch and hands it to openraft where this node
 //! leads, or to the leader, which stamps it anew and queues it with what other nodes forward. What had to
-//! wait is stamped anew too: the time of an entry is that of a clock which was right just then. The next
+//! wait is stamped anew before: the time of an entry is that of a clock which was right just then. The next
 //! batch gathers while more than a few proposals are on their way: under load the batches grow by
 //! themselves, and at rest a proposal waits for nothing. What is in flight is bounded by weight; beyond
 //! that the newest proposal is refused at once, so that a flood delays nobody for long.
@@ -219,12 +219,12 @@ impl Cluster {
     ) -> Vec<Result<Proposed, ProposeError>> {
         let count = entries.len();
         let refuse_all = |error: ProposeError| vec![Err(error); count];
-        let time = (self.inner.clock)();
         // The senders keep what was not proposed until another leads.
-        if self.check_running().is_err()
-            || self.unfit().is_some()
-            || !entries.iter().all(|logged| self.agrees(logged.entry().time, time))
-        {
+        let time = match self.inner.survey.time() {
+            Ok(time) if self.fault().is_none() => time,
+            Ok(_) | Err(_) => return refuse_all(ProposeError::NoLeader),
+        };
+        if !entries.iter().all(|logged| self.agrees(logged.entry().time, time)) {
             return refuse_all(ProposeError::NoLeader);
         }
         // The sender's clock decides nothing.
@@ -262,8 +262,11 @@ impl Cluster {
         if let Some(fault) = self.fault() {
             return Err(ProposeError::Stopped { reason: fault.to_owned() });
         }
-        let step = self.inner.survey.clock_step((self.inner.clock)());
-        step.map_or(Ok(()), |reason| Err(ProposeError::Unfit { reason }))
+        match self.inner.survey.time() {
+            // A node that has just started waits until it knows the time.
+            Err(reason) if self.inner.survey.knows_time() => Err(ProposeError::Unfit { reason }),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// Why openraft has stopped.

@@ -50,14 +50,12 @@ pub(crate) struct Route {
     pub(crate) view: Arc<View>,
     pub(crate) contact: Arc<Contact>,
     pub(crate) survey: Arc<Survey>,
-    pub(crate) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     pub(crate) node_id: NodeId,
 }
 
 /// Who takes a batch.
 enum Leader {
-    /// This node, whose clock shows this and may be relied on.
-    Me(Timestamp),
+    Me,
     Other(NodeId, String),
 }
 
@@ -73,12 +71,16 @@ impl Route {
         while let Some((proposals, permit)) = next_batch(&mut waiting, &permits, size).await {
             let batch = Batch { proposals, permit, queue: queue.clone() };
             let Some(batch) = batch.without_late(TypeConfig::now()) else { continue };
-            match self.leader_until(batch.deadline()).await {
-                Ok(Leader::Me(now)) => self.write(batch, now).await,
-                Ok(Leader::Other(leader, address)) => {
-                    drop(TypeConfig::spawn(self.clone().forward(batch, leader, address)));
+            let leader = self.leader_until(batch.deadline()).await;
+            let stamped = leader.and_then(|(leader, now)| Ok((leader, batch.stamped(now)?)));
+            match stamped {
+                Ok((Leader::Me, entries)) => self.write(batch, entries).await,
+                Ok((Leader::Other(leader, address), entries)) => {
+                    let forwarded = self.clone().forward(batch, entries, leader, address);
+                    drop(TypeConfig::spawn(forwarded));
                 }
-                Err(error) => batch.fail(&error),
+                // Others in the batch may have come later, and have time left.
+                Err(error) => drop(TypeConfig::spawn(batch.put_back(error))),
             }
         }
     }
@@ -91,8 +93,8 @@ impl Route {
             // Peers that have given up meanwhile ask again, if at all.
             batch.retain(|one| !one.answer.is_closed());
             let entries = batch.iter().flat_map(|one| &one.entries);
-            let entries = self.time().and_then(|now| stamped(entries, now).ok());
-            let written = match entries {
+            let stamped = self.survey.time().ok().and_then(|now| stamped(entries, now).ok());
+            let written = match stamped {
                 Some(entries) => self.raft.client_write_many(entries).await.ok(),
                 None => None,
             };
@@ -108,30 +110,25 @@ impl Route {
         }
     }
 
-    /// The time, if this node may decide anything.
-    fn time(&self) -> Option<Timestamp> {
-        let now = (self.clock)();
-        self.survey.unfit(now).is_none().then_some(now)
-    }
-
-    /// The leader, as soon as one is known that may lead.
-    async fn leader_until(&self, deadline: Instant) -> Result<Leader, ProposeError> {
+    /// The leader, as soon as one is known and this node knows the time, which is that.
+    async fn leader_until(&self, deadline: Instant) -> Result<(Leader, Timestamp), ProposeError> {
         let mut metrics = self.raft.server_metrics();
         loop {
             let known = status::leader(&metrics.borrow_watched());
-            match known {
-                Some((leader, _)) if leader == self.node_id => {
-                    if let Some(now) = self.time() {
-                        return Ok(Leader::Me(now));
-                    }
-                }
+            let leader = match known {
+                Some((leader, _)) if leader == self.node_id => Some(Leader::Me),
                 Some((leader, address)) if self.contact.hears(leader) => {
-                    return Ok(Leader::Other(leader, address));
+                    Some(Leader::Other(leader, address))
                 }
-                Some(_) | None => {}
-            }
+                Some(_) | None => None,
+            };
+            let why_not = match (leader, self.survey.time()) {
+                (Some(leader), Ok(now)) => return Ok((leader, now)),
+                (_, Err(reason)) => ProposeError::Unfit { reason },
+                (None, Ok(_)) => ProposeError::NoLeader,
+            };
             if TypeConfig::now() >= deadline {
-                return Err(ProposeError::NoLeader);
+                return Err(why_not);
             }
             // A new leader is known a moment before it is heard of.
             match TypeConfig::timeout(RETRY, metrics.changed()).await {
@@ -144,12 +141,8 @@ impl Route {
         }
     }
 
-    /// Proposes a batch here, at `now`.
-    async fn write(&self, batch: Batch, now: Timestamp) {
-        let entries = match stamped(batch.proposals.iter().map(|one| &one.logged), now) {
-            Ok(entries) => entries,
-            Err(error) => return batch.fail(&error),
-        };
+    /// Proposes a batch here, as `entries`.
+    async fn write(&self, batch: Batch, entries: Vec<Logged>) {
         match self.raft.client_write_many(entries).await {
             Ok(results) => drop(TypeConfig::spawn(async move {
                 let outcomes = outcomes(results, batch.proposals.len()).await;
@@ -161,9 +154,9 @@ impl Route {
         }
     }
 
-    /// Has the leader propose a batch.
-    async fn forward(self, batch: Batch, leader: NodeId, address: String) {
-        let mut outcomes = match self.ask(&batch.proposals, leader, &address).await {
+    /// Has the leader propose a batch, as `entries`.
+    async fn forward(self, batch: Batch, entries: Vec<Logged>, leader: NodeId, address: String) {
+        let mut outcomes = match self.ask(&entries, leader, &address).await {
             Ok(outcomes) => outcomes,
             Err(Unanswered::Unsent) => vec![Err(ProposeError::NoLeader); batch.proposals.len()],
             Err(Unanswered::Unknown) => Vec::new(),
@@ -182,12 +175,11 @@ impl Route {
 
     async fn ask(
         &self,
-        batch: &[Waiting],
+        entries: &[Logged],
         leader: NodeId,
         address: &str,
     ) -> Result<Vec<Result<Proposed, ProposeError>>, Unanswered> {
         let mut peer = self.network.peer(leader, address).ok_or(Unanswered::Unsent)?;
-        let entries: Vec<_> = batch.iter().map(|one| &one.logged).collect();
         let request = network::frame(&entries).map_err(|_| Unanswered::Unsent)?;
         let answer = TypeConfig::timeout(ANSWER_PATIENCE, peer.propose(request)).await;
         let answer = answer.map_err(|_| Unanswered::Unknown)?;
@@ -237,31 +229,43 @@ impl Batch {
         (!self.proposals.is_empty()).then_some(self)
     }
 
+    /// What is proposed at `now`.
+    fn stamped(&self, now: Timestamp) -> Result<Vec<Logged>, ProposeError> {
+        stamped(self.proposals.iter().map(|one| &one.logged), now)
+    }
+
     fn fail(self, error: &ProposeError) {
         self.proposals.into_iter().for_each(|one| tell(one, Err(error.clone())));
     }
 
     /// Answers each with its outcome, by position; those without one may yet take effect. What was not
     /// proposed goes back into the queue.
-    async fn answer(self, outcomes: Vec<Result<Proposed, ProposeError>>) {
+    async fn answer(mut self, outcomes: Vec<Result<Proposed, ProposeError>>) {
         let mut outcomes = outcomes.into_iter();
         let mut unsent = Vec::new();
-        for one in self.proposals {
+        for one in std::mem::take(&mut self.proposals) {
             match outcomes.next() {
                 Some(Err(ProposeError::NoLeader)) => unsent.push(one),
                 Some(outcome) => tell(one, outcome),
                 None => tell(one, Err(ProposeError::OutcomeUnknown)),
             }
         }
+        self.proposals = unsent;
+        self.put_back(ProposeError::NoLeader).await;
+    }
+
+    /// Puts back into the queue what was not proposed, after a moment; with those whose time is over it ends
+    /// in `error`.
+    async fn put_back(self, error: ProposeError) {
         drop(self.permit);
-        if unsent.is_empty() {
+        if self.proposals.is_empty() {
             return;
         }
         TypeConfig::sleep(RETRY).await;
-        for one in unsent {
+        for one in self.proposals {
             match self.queue.upgrade() {
                 Some(queue) if TypeConfig::now() < one.deadline => drop(queue.send(one)),
-                _ => tell(one, Err(ProposeError::NoLeader)),
+                _ => tell(one, Err(error.clone())),
             }
         }
     }
