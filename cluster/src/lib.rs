@@ -39,7 +39,6 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use watchword_core::State;
-use watchword_core::time::Timestamp;
 
 mod block;
 mod blocking;
