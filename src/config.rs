@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use watchword_cluster::SNAPSHOT_AFTER_ENTRIES;
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize)]
@@ -211,7 +210,7 @@ pub struct RaftConfig {
     #[serde(with = "humantime_serde")]
     pub promote_after: Duration,
     /// Entries after which a node takes a snapshot and forgets old ones.
-    pub snapshot_after: u64,
+    pub snapshot_after: Option<u64>,
 }
 
 impl Default for RaftConfig {
@@ -222,7 +221,7 @@ impl Default for RaftConfig {
             election_min: None,
             election_max: None,
             promote_after: Duration::from_secs(2),
-            snapshot_after: SNAPSHOT_AFTER_ENTRIES,
+            snapshot_after: None,
         }
     }
 }
@@ -358,7 +357,8 @@ impl Config {
                  election_min < election_max",
             ));
         }
-        if !(100..=100_000_000).contains(&config.raft.snapshot_after) {
+        let entries = config.raft.snapshot_after;
+        if entries.is_some_and(|entries| !(100..=100_000_000).contains(&entries)) {
             return Err(out_of_range("[raft] snapshot_after must be between 100 and 100000000"));
         }
         if config.radius.in_flight_max == 0 || config.radius.in_flight_max > 1_000_000 {

@@ -150,7 +150,15 @@ impl StateMachine {
         let id = entry.log_id();
         let applied = match &entry.payload {
             EntryPayload::Blank => Applied::Nothing,
+            #[cfg(not(mutant = "time_at_apply"))]
             EntryPayload::Normal(logged) => state.apply(id.index, logged.entry()),
+            #[cfg(mutant = "time_at_apply")]
+            EntryPayload::Normal(logged) => {
+                let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+                let time = watchword_core::time::Timestamp(now as u64);
+                let command = logged.entry().command.clone();
+                state.apply(id.index, &watchword_core::Entry { time, command })
+            }
             EntryPayload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(id), membership.clone());
                 Applied::Nothing

@@ -360,7 +360,7 @@ async fn wait_with_a_wrong_clock() -> bool {
     let wrong = Site::start_ahead(dir, &pki, node, listener, 700_000).await;
     let before = wrong.cluster.state().time();
     let unfit = wrong.cluster.status().unfit.expect("it knows nothing of its clock");
-    assert!(unfit.contains("clock"), "{unfit}");
+    assert!(unfit.contains("time"), "{unfit}");
     let proposal = wrong.cluster.propose(add_user(1));
     let mut proposal = std::pin::pin!(proposal);
     assert!(futures::poll!(proposal.as_mut()).is_pending(), "nobody leads");

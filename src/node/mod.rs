@@ -256,7 +256,10 @@ pub fn options(config: &Config, identity: &Identity) -> Result<Options, NodeErro
     Ok(Options {
         transport: Some(Transport::new(credentials(identity))?),
         settle: config.raft.promote_after,
-        snapshot_after_entries: config.raft.snapshot_after,
+        snapshot_after_entries: config
+            .raft
+            .snapshot_after
+            .unwrap_or(options.snapshot_after_entries),
         timing: Timing { heartbeat, election_min, election_max },
         epoch: identity.epoch,
         instance: u64::from_le_bytes(random::bytes().map_err(PkiError::from)?),

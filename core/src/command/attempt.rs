@@ -19,7 +19,6 @@ use crate::id::{DeviceId, RequestId, UserId};
 use crate::name::UserName;
 use crate::policy;
 use crate::state::State;
-use crate::time::Timestamp;
 
 /// What a node found out about one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -250,7 +249,7 @@ fn check_second(
                     // One step more than the node was allowed: its clock and the leader's may
                     // stand on either side of a step's beginning.
                     let window = settings.totp_window_steps() as u32 + 1;
-                    let current = totp::step(judged(at), totp.period_seconds);
+                    let current = totp::step(at.stamped, totp.period_seconds);
                     (
                         totp.last_step.is_some_and(|last| moving_factor <= last),
                         totp::window(current, totp.drift, window).contains(&moving_factor),
@@ -308,26 +307,13 @@ fn consume(state: &mut State, at: Moment, device: DeviceId, moving_factor: u64) 
     match &mut device.oath {
         Oath::Hotp(hotp) => hotp.next_counter = moving_factor.saturating_add(1),
         Oath::Totp(totp) => {
-            let current = totp::step(judged(at), totp.period_seconds);
+            let current = totp::step(at.stamped, totp.period_seconds);
             // One that was resynchronised from further away is followed there, and back.
             let (behind, ahead) = (totp.drift.min(-drift_max), totp.drift.max(drift_max));
             totp.drift = drift(moving_factor, current).clamp(behind, ahead);
             totp.last_step = Some(moving_factor);
         }
     }
-}
-
-/// The time by which a TOTP passcode is judged: the leader's, the same for every replica.
-#[cfg(not(mutant = "time_at_apply"))]
-const fn judged(at: Moment) -> Timestamp {
-    at.stamped
-}
-
-#[cfg(mutant = "time_at_apply")]
-#[allow(clippy::disallowed_methods, reason = "that is what is wrong with it")]
-fn judged(_: Moment) -> Timestamp {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Timestamp(now.map_or(0, |now| now.as_millis() as u64))
 }
 
 /// Clears the failures of a user who got in, and takes the bypass if that was the way. Leaves the
