@@ -226,10 +226,7 @@ impl World<'_> {
 
     /// One tick of everything, then every invariant.
     fn tick(&mut self) -> anyhow::Result<()> {
-        self.sim.step().map_err(|error| anyhow!("a host failed: {error}"))?;
-        self.ticks += 1;
-        self.now += TICK;
-        entropy::set_now(self.now);
+        // Before the step: what a host has done in its last tick has been looked at.
         let hands = std::mem::take(&mut *self.desk.hands.borrow_mut());
         for hand in hands {
             match hand {
@@ -242,6 +239,10 @@ impl World<'_> {
                 }
             }
         }
+        self.sim.step().map_err(|error| anyhow!("a host failed: {error}"))?;
+        self.ticks += 1;
+        self.now += TICK;
+        entropy::set_now(self.now);
         self.nodes = self.observer.look();
         self.check(|invariant, moment| invariant.check(moment))?;
         self.note()
