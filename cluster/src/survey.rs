@@ -510,7 +510,7 @@ mod tests {
         assert!(shows(START + 12_000).is_ok() && shows(START - 8_000).is_ok());
         for wrong in [START + 302_000, START - 298_000] {
             assert!(shows(wrong).is_err());
-            // Also after a round in which one of the others does not answer any more.
+            // Nor does what the others have said before the step make it right.
             assert!(survey.conclude(&[2, 3], true, LIMIT));
             assert!(shows(wrong).is_err());
         }

@@ -116,8 +116,7 @@ impl State {
         let parts: SnapshotV1 =
             codec::decode_in_proportion(bytes).map_err(SnapshotError::Decode)?;
         let names = parts.users.iter().map(|(id, user)| (user.name.clone(), *id)).collect();
-        #[cfg_attr(not(mutant = "snapshot_without_used"), expect(unused_mut))]
-        let mut state = Self {
+        let state = Self {
             time: parts.time,
             feature_level: parts.feature_level,
             user_names: names,
@@ -136,12 +135,12 @@ impl State {
             return Err(SnapshotError::Contradiction("user names"));
         }
         #[cfg(mutant = "snapshot_without_used")]
-        state.forget_used();
+        let state = state.without_used();
         Ok(state)
     }
 
     #[cfg(mutant = "snapshot_without_used")]
-    fn forget_used(&mut self) {
+    fn without_used(mut self) -> Self {
         let devices: Vec<_> = self.devices.iter().map(|(id, _)| *id).collect();
         for id in devices {
             match self.device_mut(id).map(|device| &mut device.oath) {
@@ -150,6 +149,7 @@ impl State {
                 None => {}
             }
         }
+        self
     }
 
     /// SHA-256 of [`State::encode`]: nodes with equal digests hold equal states.
