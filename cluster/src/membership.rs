@@ -382,11 +382,11 @@ impl Cluster {
         loop {
             let metrics = self.leading()?;
             // What they said a second ago may be over: one of them may have been drained meanwhile.
+            let asked = TypeConfig::now();
             survey::ask_all(self, metrics.membership_config.membership()).await;
-            for (_, heir) in heirs(self, &metrics) {
-                if self.would_lead(heir).await {
-                    return Ok(heir);
-                }
+            let mut heirs = heirs(self, &metrics).into_iter().map(|(_, heir)| heir);
+            if let Some(heir) = heirs.find(|id| self.inner.survey.stands_since(*id, asked)) {
+                return Ok(heir);
             }
             let is_alone =
                 is_sole_voter(metrics.membership_config.membership(), self.inner.node_id)

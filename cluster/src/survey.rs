@@ -249,6 +249,12 @@ impl Survey {
         heard.get(&id).is_some_and(|heard| heard.report.stands && heard.at.elapsed() < FRESH)
     }
 
+    /// Whether `id` has said at `since` or later that it would lead.
+    pub(crate) fn stands_since(&self, id: NodeId, since: Instant) -> bool {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.get(&id).is_some_and(|heard| heard.report.stands && heard.at >= since)
+    }
+
     /// Whether `id` was heard of lately.
     pub(crate) fn hears(&self, id: NodeId) -> bool {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -362,8 +368,7 @@ pub(crate) async fn would_lead(cluster: &Cluster, id: NodeId, membership: &Membe
     let Some(node) = membership.get_node(&id) else { return false };
     let before = TypeConfig::now();
     ask(cluster, id, node.addr.clone()).await;
-    let heard = cluster.inner.survey.heard.lock().unwrap_or_else(PoisonError::into_inner);
-    heard.get(&id).is_some_and(|heard| heard.at >= before && heard.report.stands)
+    cluster.inner.survey.stands_since(id, before)
 }
 
 /// Asks one member. One that does not answer is known by its silence.
