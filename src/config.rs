@@ -211,6 +211,9 @@ pub struct RaftConfig {
     pub promote_after: Duration,
     /// Entries after which a node takes a snapshot and forgets old ones.
     pub snapshot_after: Option<u64>,
+    /// How often the nodes compare what they hold, if anything has changed.
+    #[serde(with = "humantime_serde")]
+    pub compare_every: Duration,
 }
 
 impl Default for RaftConfig {
@@ -222,6 +225,7 @@ impl Default for RaftConfig {
             election_max: None,
             promote_after: Duration::from_secs(2),
             snapshot_after: None,
+            compare_every: Duration::from_secs(60),
         }
     }
 }
@@ -361,6 +365,9 @@ impl Config {
         if entries.is_some_and(|entries| !(100..=100_000_000).contains(&entries)) {
             return Err(out_of_range("[raft] snapshot_after must be between 100 and 100000000"));
         }
+        if !(1..=86_400).contains(&config.raft.compare_every.as_secs()) {
+            return Err(out_of_range("[raft] compare_every must be between 1s and 1day"));
+        }
         if config.radius.in_flight_max == 0 || config.radius.in_flight_max > 1_000_000 {
             return Err(out_of_range("[radius] in_flight_max must be between 1 and 1000000"));
         }
@@ -473,7 +480,13 @@ mod tests {
 
     #[test]
     fn what_raft_cannot_work_with_is_refused() {
-        for raft in ["heartbeat = '200ms'", "snapshot_after = 99", "snapshot_after = 100000001"] {
+        for raft in [
+            "heartbeat = '200ms'",
+            "snapshot_after = 99",
+            "snapshot_after = 100000001",
+            "compare_every = '999ms'",
+            "compare_every = '25h'",
+        ] {
             let text = format!("data_dir = 'd'\n[key]\nkey_file = 'k'\n[raft]\n{raft}\n");
             assert!(matches!(parse(&text), Err(ConfigError::OutOfRange { .. })), "{raft}");
         }

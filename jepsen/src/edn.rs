@@ -1,11 +1,11 @@
 //! Jepsen's own format, so that others' checkers can read our histories.
 //!
 //! One map a line: `{:index 0, :time 12, :process 3, :type :invoke, :f :write, :value ["u1" 41]}`.
-//! Values with a key are Jepsen's independent tuples. No value is `nil`: Knossos takes `nil` read
+//! Values with a key are pairs, which `jepsen.independent/tuple` makes of them. No value is `nil`: Knossos takes `nil` read
 //! from a register as *not known*, which is always legal, and so would call a broken run valid;
 //! absent is 0 there. Lists that are appended to become Elle's transactions of one step.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 
 use serde_json::Value;
@@ -22,7 +22,22 @@ pub fn export(events: &[Event], mut writer: impl Write) -> io::Result<()> {
         .filter(|event| event.f == "append")
         .map(|event| event.key.as_deref())
         .collect();
-    for event in events {
+    // Whoever was cut off in the middle of an operation does not know how it ended.
+    let mut open: BTreeMap<Process, &Event> = BTreeMap::new();
+    for event in events.iter().filter(|event| !matches!(event.process, Process::Nemesis(_))) {
+        match event.kind {
+            Kind::Invoke => open.insert(event.process, event),
+            Kind::Ok | Kind::Fail | Kind::Info => open.remove(&event.process),
+        };
+    }
+    let last = events.last().map_or((0, 0), |event| (event.index + 1, event.time));
+    let cut_off = (last.0..).zip(open.values()).map(|(index, event)| Event {
+        index,
+        time: last.1,
+        ..event.completed(Kind::Info)
+    });
+    let cut_off: Vec<Event> = cut_off.collect();
+    for event in events.iter().chain(&cut_off) {
         let is_list = lists.contains(&event.key.as_deref());
         let (f, value) = match event.f.as_str() {
             f @ ("append" | "read") if is_list => ("txn", micro_operation(event, f)),

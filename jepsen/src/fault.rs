@@ -45,7 +45,8 @@ pub fn windows(events: &[Event]) -> Vec<Window> {
         if let ("stop", Some(position)) = (stage, running) {
             let window = &mut windows[open.remove(position)];
             window.until = event.time;
-            window.acted += acted(event);
+            // The stop counts from the start on.
+            window.acted = window.acted.max(acted(event));
             window.details.extend(details(event));
             continue;
         }

@@ -32,6 +32,9 @@ pub enum NemesisName {
     Nemesis,
 }
 
+/// The history in the directory of a run.
+pub const HISTORY: &str = "history.jsonl";
+
 /// The nemesis as a process.
 pub const NEMESIS: Process = Process::Nemesis(NemesisName::Nemesis);
 

@@ -6,9 +6,9 @@
 //!
 //! * [`history`]: what is recorded.
 //! * [`rng`]: everything random follows from the run's seed.
+//! * [`wait`]: waiting for what somebody else does.
 //! * [`lab`]: hosts, and everything of them that can be broken.
 //! * [`nemesis`]: who breaks it, when, and the proof.
-//! * [`wait`]: waiting for what somebody else does.
 //! * [`client`]: what the users of the product speak to it.
 //! * [`db`]: the cluster under test.
 //! * [`generator`], [`workload`]: what the clients do.

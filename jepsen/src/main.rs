@@ -7,6 +7,7 @@ use watchword_jepsen::cli::check::{self, CheckArgs};
 use watchword_jepsen::cli::export::{self, ExportArgs};
 use watchword_jepsen::cli::list::{self, ListArgs};
 use watchword_jepsen::cli::run::{self, PerformArgs, ProveArgs, ReplayArgs, RunArgs, SoakArgs};
+use watchword_jepsen::cli::sum::{self, SumArgs};
 
 /// Fault injection on real Watchword processes, and the proof of what they did.
 #[derive(Debug, Parser)]
@@ -24,6 +25,7 @@ enum Command {
     Prove(ProveArgs),
     List(ListArgs),
     Check(CheckArgs),
+    Sum(SumArgs),
     ExportEdn(ExportArgs),
     #[command(hide = true)]
     Perform(PerformArgs),
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::List(args) => list::run(&args),
         Command::Perform(args) => run::perform(&args),
         Command::Check(args) => check::run(&args),
+        Command::Sum(args) => sum::run(&args),
         Command::ExportEdn(args) => export::run(&args),
     };
     match result {

@@ -16,12 +16,13 @@ use crate::rng::Rng;
 use crate::workload;
 
 /// The suites that are part of the program.
-pub const SHIPPED: [(&str, &str); 5] = [
+pub const SHIPPED: [(&str, &str); 6] = [
     ("smoke", include_str!("../suites/smoke.toml")),
     ("ci", include_str!("../suites/ci.toml")),
     ("power", include_str!("../suites/power.toml")),
     ("soak", include_str!("../suites/soak.toml")),
     ("release", include_str!("../suites/release.toml")),
+    ("control", include_str!("../suites/control.toml")),
 ];
 
 /// A suite.

@@ -1,7 +1,7 @@
 //! Waiting for what another process does, with an end to it.
 //!
-//! A child's end is an event of the kernel. What a node says of itself is not: it must be asked
-//! again and again, and the pause between two questions is here, so that nothing else in the crate
+//! A child's end is an event of the kernel. What a node says of itself is not, nor what `/proc` and
+//! counters show: they must be asked again and again, and the pause between two questions is here, so that nothing else in the crate
 //! waits for time to pass without knowing what for.
 
 use std::io;
@@ -13,8 +13,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-/// Pause between two questions.
+/// Pause between two questions to a node, and between two looks at what the kernel shows.
 const PAUSE: Duration = Duration::from_millis(20);
+const LOOK_PAUSE: Duration = Duration::from_millis(2);
 
 /// Whether `child` ends within `patience`. It is left to the caller to reap it.
 ///
@@ -48,6 +49,20 @@ pub fn until<T, E>(patience: Duration, mut question: impl FnMut() -> Result<T, E
             Err(_) if begun.elapsed() < patience => pause(PAUSE),
             answer => return answer,
         }
+    }
+}
+
+/// Waits until `is_so`, at most for `patience`, and tells whether it is.
+pub fn holds(patience: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let begun = Instant::now();
+    loop {
+        if is_so() {
+            return true;
+        }
+        if begun.elapsed() >= patience {
+            return false;
+        }
+        pause(LOOK_PAUSE);
     }
 }
 

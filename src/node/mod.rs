@@ -256,6 +256,7 @@ pub fn options(config: &Config, identity: &Identity) -> Result<Options, NodeErro
     Ok(Options {
         transport: Some(Transport::new(credentials(identity))?),
         settle: config.raft.promote_after,
+        checkpoint: config.raft.compare_every,
         snapshot_after_entries: config
             .raft
             .snapshot_after

@@ -17,13 +17,11 @@ const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
 pub fn check(events: &[Event], operations: &[Operation<'_>], bound_ms: Option<u64>) -> Finding {
     let hurts = |window: &Window| window.has_acted() && window.until > window.from;
     let windows: Vec<Window> = fault::windows(events).into_iter().filter(hurts).collect();
-    let mut successes: Vec<&Event> = operations
-        .iter()
-        .filter(|operation| operation.is_ok())
-        .filter_map(|operation| operation.completion)
-        .collect();
-    successes.sort_unstable_by_key(|event| event.index);
-    let times: Vec<u64> = successes.iter().map(|event| event.time).collect();
+    let mut successes: Vec<&Operation<'_>> =
+        operations.iter().filter(|operation| operation.is_ok()).collect();
+    successes.sort_unstable_by_key(|operation| operation.ended());
+    let ends = successes.iter().filter_map(|operation| operation.completion);
+    let times: Vec<u64> = ends.map(|event| event.time).collect();
     let (mut inside, mut outside) = (Vec::new(), Vec::new());
     for operation in operations.iter().filter(|operation| operation.is_ok()) {
         let begun = operation.invocation.time;
@@ -59,7 +57,7 @@ pub fn check(events: &[Event], operations: &[Operation<'_>], bound_ms: Option<u6
 /// What exceeds the bound, and how many heals there were.
 fn late_recoveries(
     events: &[Event],
-    successes: &[&Event],
+    successes: &[&Operation<'_>],
     bound_ms: Option<u64>,
 ) -> (Vec<Anomaly>, usize) {
     let mut anomalies = Vec::new();
@@ -67,7 +65,9 @@ fn late_recoveries(
     for heal in fault::heals(events) {
         heals += 1;
         let Some(bound_ms) = bound_ms else { continue };
-        let next = successes.get(successes.partition_point(|event| event.index < heal.index));
+        // Begun when all was right: what was under way then may have been answered before.
+        let next = successes.iter().find(|one| one.called() > heal.index);
+        let next = next.and_then(|one| one.completion);
         let waited = next.map(|event| event.time.saturating_sub(heal.time));
         let bound = bound_ms.saturating_mul(NANOSECONDS_PER_MILLISECOND);
         let what = match waited {

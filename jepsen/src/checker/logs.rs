@@ -6,9 +6,17 @@ use std::path::{Path, PathBuf};
 
 use super::{Anomaly, Finding};
 
-/// Parts of lines that no sound node writes, in lower case: Rust's panics, a store that lost what it
-/// believed to be written, and our own word for what cannot happen.
-const ALARMS: [&str; 3] = ["panicked at", "tried to serialize", "internal error"];
+/// Parts of lines that no sound node writes, in lower case: how Rust and its allocator give up, a store
+/// that lost what it believed to be written, and what the product says when its nodes differ.
+const ALARMS: [&str; 7] = [
+    "panicked at",
+    "overflowed its stack",
+    "fatal runtime error",
+    "memory allocation of",
+    "tried to serialize",
+    "the states of these nodes and this one differ",
+    "state is not what the others hold",
+];
 
 /// How much of a line is shown.
 const SHOWN_MAX: usize = 300;

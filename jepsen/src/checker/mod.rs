@@ -8,6 +8,7 @@
 //! files of its own. Which apply to a run, on which keys and with which bounds, is its [`Plan`].
 //! None of them knows how the cluster works: they know what its users were promised.
 
+pub mod answers;
 pub mod append;
 pub mod availability;
 pub mod consume;
@@ -19,6 +20,7 @@ pub mod gate;
 pub mod lockout;
 pub mod logs;
 mod plan;
+pub mod refusal;
 pub mod register;
 pub mod session;
 pub mod verdicts;
@@ -34,6 +36,9 @@ pub use plan::{Check, Checker, Plan};
 
 use crate::history::Event;
 use crate::operation::{self, Malformed, Operation};
+
+/// What a finding about the history as a whole is called.
+pub(crate) const HISTORY: &str = "history";
 
 /// How many anomalies a finding keeps: what is broken through and through needs no longer list.
 const ANOMALIES_MAX: usize = 100;
@@ -190,7 +195,10 @@ impl Finding {
 pub fn check_all(events: &[Event], plan: &Plan) -> Vec<Finding> {
     let operations = match operation::pairs(events) {
         Ok(operations) => operations,
-        Err(malformed) => return vec![refused("history", &malformed)],
+        Err(malformed) => {
+            let summary = format!("the history is malformed: {malformed}");
+            return vec![Finding::unknown(HISTORY, summary, vec![anomaly(&malformed)])];
+        }
     };
     plan.checks.iter().map(|check| run(check, events, &operations)).collect()
 }
@@ -202,35 +210,68 @@ pub fn verdict(findings: &[Finding]) -> Validity {
 
 fn run(check: &Check, events: &[Event], operations: &[Operation<'_>]) -> Finding {
     let chosen = |operation: &&Operation<'_>| operation.key().starts_with(&check.keys);
-    let operations: Vec<Operation<'_>> = operations.iter().filter(chosen).copied().collect();
-    let result = match &check.checker {
-        Checker::Register => register::check(&operations),
-        Checker::Consume { budget } => consume::check(&operations, *budget),
-        Checker::Counter => counter::check(&operations),
-        Checker::Lockout { limit } => lockout::check(&operations, *limit),
-        Checker::Gate => gate::check(&operations),
-        Checker::Verdicts => verdicts::check(&operations),
-        Checker::Append => append::check(&operations),
-        Checker::Durability { nodes } => durability::check(&operations, nodes),
-        Checker::Session => session::check(&operations),
-        Checker::Digest => digest::check(&operations),
-        Checker::Availability { bound_ms } => {
-            Ok(availability::check(events, &operations, *bound_ms))
+    let mut operations: Vec<Operation<'_>> = operations.iter().filter(chosen).copied().collect();
+    let mut refused = Vec::new();
+    // A key that cannot be checked hides nothing that is wrong with the others.
+    let mut finding = loop {
+        match judge(check, events, &operations) {
+            Ok(finding) => break finding,
+            Err(malformed) => {
+                let key = key_at(&operations, &malformed);
+                refused.push(anomaly(&malformed));
+                operations.retain(|one| Some(one.key()) != key);
+                if key.is_none() {
+                    break Finding::unknown("", String::new(), Vec::new());
+                }
+            }
         }
-        Checker::Coverage { required } => Ok(coverage::check(events, required)),
-        Checker::Logs { paths, ignore } => Ok(logs::check(paths, ignore)),
     };
-    let name = check.to_string();
-    let mut finding = result.unwrap_or_else(|malformed| refused(&name, &malformed));
-    finding.checker = name;
+    finding.checker = check.to_string();
+    if !refused.is_empty() {
+        let first = refused.first().map(ToString::to_string).unwrap_or_default();
+        let summary = format!("the history is malformed: {first}; {}", finding.summary);
+        let validity = finding.validity.max(Validity::Unknown);
+        finding = Finding { validity, summary, ..finding };
+        finding.anomalies.extend(refused);
+    }
     finding
 }
 
-fn refused(checker: &str, malformed: &Malformed) -> Finding {
-    let what = malformed.to_string();
+/// The key of the operation that `malformed` is about.
+fn key_at<'a>(operations: &[Operation<'a>], malformed: &Malformed) -> Option<&'a str> {
+    let index = malformed.line.saturating_sub(1);
+    operations.iter().find(|one| one.events().contains(&index)).map(Operation::key)
+}
+
+fn judge(
+    check: &Check,
+    events: &[Event],
+    operations: &[Operation<'_>],
+) -> Result<Finding, Malformed> {
+    match &check.checker {
+        Checker::Answers => Ok(answers::check(operations)),
+        Checker::Register => register::check(operations),
+        Checker::Consume { budget } => consume::check(operations, *budget),
+        Checker::Counter => counter::check(operations),
+        Checker::Lockout { limit } => lockout::check(operations, *limit),
+        Checker::Gate => gate::check(operations),
+        Checker::Verdicts => verdicts::check(operations),
+        Checker::Append => append::check(operations),
+        Checker::Durability { nodes } => durability::check(operations, nodes),
+        Checker::Session => session::check(operations),
+        Checker::Digest => digest::check(operations),
+        Checker::Availability { bound_ms } => {
+            Ok(availability::check(events, operations, *bound_ms))
+        }
+        Checker::Refusal => Ok(refusal::check(events)),
+        Checker::Coverage { required } => Ok(coverage::check(events, required)),
+        Checker::Logs { paths, ignore } => Ok(logs::check(paths, ignore)),
+    }
+}
+
+fn anomaly(malformed: &Malformed) -> Anomaly {
     let events = vec![malformed.line.saturating_sub(1)];
-    let anomaly = Anomaly { key: None, what: what.clone(), events };
-    Finding::unknown(checker, format!("the history is malformed: {what}"), vec![anomaly])
+    Anomaly { key: None, what: malformed.to_string(), events }
 }
 
 #[cfg(test)]
@@ -281,11 +322,18 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_the_wrong_shape_is_unknown_for_its_checker() {
+    fn a_value_of_the_wrong_shape_is_unknown_and_hides_nothing() {
         let mut sample = Sample::new();
         sample.done("consume", "u1", json!({"verdict": "perhaps"}));
-        let findings = check_all(&sample.events, &plan(json!([{"checker": "consume"}])));
+        let plan = plan(json!([{"checker": "consume"}]));
+        let findings = check_all(&sample.events, &plan);
         assert_eq!(verdict(&findings), Validity::Unknown);
         assert!(findings[0].summary.contains("line 2"), "{}", findings[0].summary);
+        for _ in 0..2 {
+            sample.done("consume", "u2", json!({"verdict": "accept"}));
+        }
+        let findings = check_all(&sample.events, &plan);
+        assert_eq!(verdict(&findings), Validity::Invalid);
+        assert_eq!(findings[0].anomalies.len(), 2);
     }
 }

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::Event;
 
 /// All checks of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -40,6 +39,8 @@ impl Check {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "checker", rename_all = "lowercase")]
 pub enum Checker {
+    /// [`super::answers`].
+    Answers,
     /// [`super::register`].
     Register,
     /// [`super::consume`].
@@ -77,6 +78,8 @@ pub enum Checker {
     },
     /// [`super::digest`].
     Digest,
+    /// [`super::refusal`].
+    Refusal,
     /// [`super::coverage`].
     Coverage {
         /// Faults each of which must have acted.
@@ -99,6 +102,7 @@ fn one() -> u64 {
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self.checker {
+            Checker::Answers => "answers",
             Checker::Register => "register",
             Checker::Consume { .. } => "consume",
             Checker::Counter => "counter",
@@ -110,6 +114,7 @@ impl fmt::Display for Check {
             Checker::Session => "session",
             Checker::Availability { .. } => "availability",
             Checker::Digest => "digest",
+            Checker::Refusal => "refusal",
             Checker::Coverage { .. } => "coverage",
             Checker::Logs { .. } => "logs",
         };
@@ -119,26 +124,6 @@ impl fmt::Display for Check {
 }
 
 impl Plan {
-    /// What a history without options can be checked for. Lock-out is left out: its limit is not in
-    /// the history.
-    pub fn for_history(events: &[Event]) -> Self {
-        let names: BTreeSet<&str> = events.iter().map(|event| event.f.as_str()).collect();
-        let has = |name: &str| names.contains(name);
-        let lists = has("append");
-        let checks = [
-            (!lists && (has("write") || has("cas"))).then_some(Checker::Register),
-            lists.then_some(Checker::Append),
-            has("consume").then_some(Checker::Consume { budget: one() }),
-            has("login").then_some(Checker::Gate),
-            has("request").then_some(Checker::Verdicts),
-            has("final").then(|| Checker::Durability { nodes: BTreeSet::new() }),
-            has("digest").then_some(Checker::Digest),
-            Some(Checker::Availability { bound_ms: None }),
-        ];
-        let checks = checks.into_iter().flatten().map(|checker| Check::new("", checker));
-        Self { checks: checks.collect() }
-    }
-
     /// The same with relative paths taken from `dir`, the directory of the run.
     #[must_use]
     pub fn within(mut self, dir: &Path) -> Self {

@@ -12,11 +12,10 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::stored;
-use crate::checker::{self, Finding, Plan};
+use crate::checker::{self, Finding};
 use crate::report::{self, RESULTS, Results};
-
-/// The options of a run in its directory.
-pub const OPTIONS: &str = "options.json";
+use crate::run::Options;
+use crate::workload;
 
 /// How many anomalies of one checker are printed; the report has more.
 const PRINTED_MAX: usize = 10;
@@ -41,30 +40,32 @@ pub struct CheckArgs {
     json: bool,
 }
 
-/// What `check` needs of a run's options.
-#[derive(Deserialize)]
-struct Options {
-    plan: Plan,
-}
-
 /// Runs the command and returns the status to exit with.
 ///
 /// # Errors
 /// When a file cannot be read or written.
 pub fn run(args: &CheckArgs) -> anyhow::Result<u8> {
     let (dir, events) = stored(&args.path)?;
-    let plan = match &args.plan {
-        Some(file) => parse(file)?,
-        None if args.path.is_dir() => parse::<Options>(&dir.join(OPTIONS))?.plan,
-        None => Plan::for_history(&events),
+    let run = args.path.is_dir().then(|| Options::read(&dir)).transpose()?;
+    let plan = match (&args.plan, &run) {
+        (Some(file), _) => parse(file)?,
+        (None, Some(options)) => options.plan.clone(),
+        (None, None) => workload::plan(&events).context(
+            "the keys of this history are of no workload; say what to check with --plan",
+        )?,
     };
-    let findings = checker::check_all(&events, &plan.within(&dir));
-    if args.report {
-        if !args.path.is_dir() {
-            bail!("--report needs the directory of a run");
-        }
+    let mut findings = checker::check_all(&events, &plan.within(&dir));
+    if let Some(options) = run {
         let results: Results = parse(&dir.join(RESULTS))?;
-        report::write(&dir, &results.run, &events, &findings)?;
+        // What only whoever was there can say stays as it was said.
+        let names: Vec<String> = options.plan.checks.iter().map(ToString::to_string).collect();
+        let seen = results.findings.into_iter().filter(|one| !names.contains(&one.checker));
+        findings.extend(seen.filter(|one| one.checker != checker::HISTORY));
+        if args.report {
+            report::write(&dir, &results.run, &events, &findings)?;
+        }
+    } else if args.report {
+        bail!("--report needs the directory of a run");
     }
     let mut output = io::stdout().lock();
     if args.json {
@@ -105,24 +106,35 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::history::Event;
+    use crate::checker::Validity;
+    use crate::history::{Event, HISTORY};
     use crate::report::RunSummary;
     use crate::sample::Sample;
 
     /// The status for a stored run with these events.
-    fn status(name: &str, events: &[Event], report: bool) -> anyhow::Result<u8> {
+    fn status(
+        name: &str,
+        events: &[Event],
+        seen: &[Finding],
+        report: bool,
+    ) -> anyhow::Result<u8> {
         let path = std::env::temp_dir().join(format!("jepsen-{name}-{}", std::process::id()));
         fs::create_dir_all(&path)?;
         let lines: Vec<String> =
             events.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
-        fs::write(path.join(crate::cli::HISTORY), lines.join("\n"))?;
-        let options = json!({"seed": 7, "plan": {"checks": [{"checker": "register"}]}});
-        fs::write(path.join(OPTIONS), options.to_string())?;
-        report::write(&path, &RunSummary::default(), &[], &[])?;
+        fs::write(path.join(HISTORY), lines.join("\n"))?;
+        let options = json!({
+            "suite": "smoke", "name": "kill", "seed": 7, "begun": "", "watchword": "", "nodes": 5,
+            "seconds": 40, "workloads": [], "nemeses": [], "pace": [3.0, 8.0], "heal_seconds": 30,
+            "plan": {"checks": [{"checker": "register"}]},
+        });
+        serde_json::from_value::<Options>(options)?.write(&path)?;
+        report::write(&path, &RunSummary::default(), &[], seen)?;
         let args = CheckArgs { path: path.clone(), plan: None, report, json: false };
         let status = run(&args);
         let results: Results = parse(&path.join(RESULTS))?;
-        assert_eq!(report, !results.findings.is_empty(), "results are written if that is asked");
+        let written = results.findings.len() > seen.len();
+        assert_eq!(report, written, "results are written if that is asked");
         fs::remove_dir_all(&path)?;
         status
     }
@@ -130,12 +142,14 @@ mod tests {
     #[test]
     fn the_status_tells_the_verdict() {
         let mut sample = Sample::new();
-        assert_eq!(status("unknown", &sample.events, false).expect("checked"), 3);
+        assert_eq!(status("unknown", &sample.events, &[], false).expect("checked"), 3);
         sample.done("write", "u1", 1);
         sample.done("read", "u1", 1);
-        assert_eq!(status("valid", &sample.events, true).expect("checked"), 0);
+        assert_eq!(status("valid", &sample.events, &[], true).expect("checked"), 0);
+        let dead = Finding::harness("healed", Validity::Invalid, "n1 is not ready".to_owned());
+        assert_eq!(status("dead", &sample.events, &[dead], true).expect("checked"), 1);
         sample.done("read", "u1", 0);
-        assert_eq!(status("invalid", &sample.events, true).expect("checked"), 1);
+        assert_eq!(status("invalid", &sample.events, &[], true).expect("checked"), 1);
         let args = CheckArgs { path: "/nonexistent".into(), plan: None, report: false, json: true };
         assert!(run(&args).is_err());
     }

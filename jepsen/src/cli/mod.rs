@@ -7,15 +7,13 @@ pub mod check;
 pub mod export;
 pub mod list;
 pub mod run;
+pub mod sum;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::history::{self, Event};
-
-/// The history in the directory of a run.
-pub const HISTORY: &str = "history.jsonl";
+use crate::history::{self, Event, HISTORY};
 
 /// A stored history, and the directory that its run is in.
 fn stored(path: &Path) -> anyhow::Result<(PathBuf, Vec<Event>)> {

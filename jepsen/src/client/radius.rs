@@ -63,6 +63,13 @@ pub struct Question<'a> {
     pub station: Option<&'a str>,
 }
 
+impl<'a> Question<'a> {
+    /// What `user` asks who types `passcode`.
+    pub fn of(user: &'a str, passcode: &'a str) -> Self {
+        Self { user, passcode, ..Self::default() }
+    }
+}
+
 /// One signed request; its copies are equal octet for octet.
 #[derive(Clone, Debug)]
 pub struct Request {

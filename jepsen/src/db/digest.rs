@@ -1,8 +1,8 @@
 //! What a node holds, in one hash: two nodes that have applied the same entries must show the same.
 //!
-//! The product compares states by itself once a minute and tells the result. This is the same
-//! question asked from outside: everything that the command line lists, hashed, between two looks at
-//! the applied index that agree. Only useful when nothing is written any more.
+//! The product compares everything that its nodes hold by itself, and tells the result. This is the same
+//! question asked from outside: what the command line lists, hashed, between two looks at the applied
+//! index that agree. Only useful when nothing is written any more.
 
 use anyhow::{Result, bail};
 use serde_json::Value;
@@ -26,6 +26,8 @@ pub struct Digest {
     pub index: u64,
     /// Hash of all listings.
     pub hash: String,
+    /// Latest checkpoint at which the product itself saw all equal.
+    pub equal_at: Option<u64>,
     /// First checkpoint at which the product itself saw a difference.
     pub differs_at: Option<u64>,
 }
@@ -47,8 +49,9 @@ impl Db {
         let (Some(index), true) = (applied(&before), applied(&before) == applied(&after)) else {
             bail!("{} is still applying entries", self.name(host));
         };
-        let differs_at = after.get("states_differ_at").and_then(Value::as_u64);
+        let at = |field: &str| after.get(field).and_then(Value::as_u64);
+        let (equal_at, differs_at) = (at("states_equal_at"), at("states_differ_at"));
         let hash = hash.finalize().iter().map(|octet| format!("{octet:02x}")).collect();
-        Ok(Digest { index, hash, differs_at })
+        Ok(Digest { index, hash, equal_at, differs_at })
     }
 }

@@ -148,14 +148,6 @@ impl Db {
         Ok(self.node(host)?.admin())
     }
 
-    /// Where the logs of the node on `host` are.
-    ///
-    /// # Errors
-    /// When there is no such host.
-    pub fn logs(&self, host: usize) -> Result<&Path> {
-        Ok(self.node(host)?.logs())
-    }
-
     /// Adds users from the rows of a CSV file, the first of which names the columns.
     ///
     /// # Errors
@@ -166,22 +158,13 @@ impl Db {
         added.error().map_or(Ok(()), |error| Err(anyhow!("user import: {error}")))
     }
 
-    /// Kills nodes, all at the same moment.
-    ///
-    /// # Errors
-    /// When the kernel refuses.
-    pub fn kill_all(&self) -> Result<()> {
-        let all: Vec<usize> = (0..self.size()).collect();
-        self.on_each(&all, |host| self.node(host)?.kill())
-    }
-
-    /// Starts all nodes that do not run.
-    ///
-    /// # Errors
-    /// The first failure; the others were tried.
-    pub fn start_all(&self) -> Result<()> {
-        let all: Vec<usize> = (0..self.size()).collect();
-        self.on_each(&all, |host| self.node(host)?.start(&self.lab))
+    /// What nodes did that nobody asked for: they ended, or would not start.
+    pub fn surprises(&self) -> Vec<String> {
+        let of = |node: &Node| {
+            let surprises = node.surprises().into_iter();
+            surprises.map(|what| format!("{}: {what}", node.name())).collect::<Vec<_>>()
+        };
+        self.nodes.iter().flat_map(of).collect()
     }
 
     /// Who leads, as far as the nodes that answer say.

@@ -52,6 +52,8 @@ struct Inner {
     /// because only the same command finishes a join that was cut off.
     joining: Option<(String, String)>,
     id: Option<u64>,
+    /// What nobody asked for: that it ended, or would not start.
+    surprises: Vec<String>,
 }
 
 impl Node {
@@ -76,7 +78,8 @@ impl Node {
     }
 
     /// The node's file. All timing is as shipped, but for the time until a new node votes, for which a
-    /// run is too short, and for snapshots, which come so often that nodes are brought up by them.
+    /// run is too short, for comparisons of states, which would come too late, and for snapshots, which
+    /// come so often that nodes are brought up by them.
     fn file(&self) -> String {
         let (data, key) = (self.data(), self.disk.join("data.key"));
         format!(
@@ -85,7 +88,7 @@ impl Node {
              [radius]\nlisten = [\"{address}:{RADIUS_PORT}\"]\n\n\
              [metrics]\nlisten = \"{address}:{METRICS_PORT}\"\n\n\
              [log]\nformat = \"json\"\n\n[raft]\npromote_after = \"500ms\"\n\
-             snapshot_after = {SNAPSHOT_AFTER}\n",
+             snapshot_after = {SNAPSHOT_AFTER}\ncompare_every = \"2s\"\n",
             address = self.address,
             peers = self.peers(),
         )
@@ -114,11 +117,6 @@ impl Node {
     /// Its data directory.
     pub(super) fn data(&self) -> PathBuf {
         self.disk.join("data")
-    }
-
-    /// Where its logs are.
-    pub(super) fn logs(&self) -> &Path {
-        &self.logs
     }
 
     /// Commands for it.
@@ -152,26 +150,61 @@ impl Node {
     /// Starts it, and waits until its socket answers. One that runs goes on, in service, unless it has
     /// given up.
     pub(super) fn start(&self, lab: &Lab) -> Result<()> {
-        match self.try_start(lab)? {
-            None => self.learn_id(),
-            Some(said) => bail!("{} ended at once and said: {said}", self.name),
+        let Some(said) = self.try_start(lab)? else { return self.learn_id() };
+        let mut inner = self.inner();
+        // A join may find nobody who would take it in; a store always opens.
+        if inner.joining.is_none() {
+            let surprise = format!("start {} was refused: {said}", inner.starts);
+            inner.surprises.push(surprise);
         }
+        bail!("{} ended at once and said: {said}", self.name)
+    }
+
+    /// Whether it has ended by itself, which a fault of its disk explains.
+    pub(super) fn take_end(&self) -> bool {
+        let mut inner = self.inner();
+        let has_ended = inner.end().is_some();
+        if has_ended {
+            inner.process = None;
+        }
+        has_ended
+    }
+
+    /// What it did that nobody asked for.
+    pub(super) fn surprises(&self) -> Vec<String> {
+        let mut inner = self.inner();
+        inner.note_end();
+        inner.surprises.clone()
     }
 
     /// Starts it; what it said when it ended at once, or none when it answers.
     pub(super) fn try_start(&self, lab: &Lab) -> Result<Option<String>> {
-        let mut inner = self.inner();
-        if let Some(process) = &mut inner.process
-            && process.is_alive()?
-        {
+        if self.pid().is_some() {
             if !self.has_given_up() {
-                if std::mem::take(&mut inner.is_drained) {
+                if std::mem::take(&mut self.inner().is_drained) {
                     self.order(&["drain", "--undo"])?;
                 }
                 return Ok(None);
             }
-            process.kill()?;
+            self.kill()?;
         }
+        let log = self.spawn(lab)?;
+        // Others may look at it meanwhile.
+        let answers = self.wait_until_it_answers();
+        let mut inner = self.inner();
+        if answers? {
+            inner.joining = None;
+            return Ok(None);
+        }
+        inner.process = None;
+        let said = fs::read_to_string(log)?;
+        Ok(Some(said.lines().last().unwrap_or("nothing").to_owned()))
+    }
+
+    /// Starts its process, and tells where its log is.
+    fn spawn(&self, lab: &Lab) -> Result<PathBuf> {
+        let mut inner = self.inner();
+        inner.note_end();
         inner.is_drained = false;
         inner.starts += 1;
         let log = self.logs.join(format!("start-{:03}.log", inner.starts));
@@ -181,15 +214,8 @@ impl Node {
             None => command.arg("serve"),
         };
         command.arg("--config").arg(&self.config).env_remove("WATCHWORD_CONFIG");
-        let mut process = Process::start(command, &log)?;
-        let answers = self.wait_until_it_answers(&mut process);
-        inner.process = Some(process);
-        if answers? {
-            inner.joining = None;
-            return Ok(None);
-        }
-        let said = fs::read_to_string(log)?;
-        Ok(Some(said.lines().last().unwrap_or("nothing").to_owned()))
+        inner.process = Some(Process::start(command, &log)?);
+        Ok(log)
     }
 
     /// Whether its process goes on though its replica has stopped for good, as after a write that failed.
@@ -200,11 +226,11 @@ impl Node {
     }
 
     /// Whether it answers; false when it has ended.
-    fn wait_until_it_answers(&self, process: &mut Process) -> Result<bool> {
+    fn wait_until_it_answers(&self) -> Result<bool> {
         let socket = self.data().join("admin.sock");
         let answers = wait::until(START_PATIENCE, || {
             // Whoever has ended will not answer any more, and need not be waited for.
-            if !process.is_alive()? {
+            if self.pid().is_none() {
                 return Ok(false);
             }
             UnixStream::connect(&socket)?;
@@ -236,12 +262,17 @@ impl Node {
 
     /// Kills it.
     pub(super) fn kill(&self) -> Result<()> {
-        self.inner().process.take().map_or(Ok(()), |mut process| process.kill().map(drop))
+        let mut inner = self.inner();
+        inner.note_end();
+        inner.process.take().map_or(Ok(()), |mut process| process.kill().map(drop))
     }
 
     /// Stops it in order.
     pub(super) fn stop(&self) -> Result<()> {
-        let Some(mut process) = self.inner().process.take() else { return Ok(()) };
+        let mut inner = self.inner();
+        inner.note_end();
+        let Some(mut process) = inner.process.take() else { return Ok(()) };
+        drop(inner);
         if process.terminate(STOP_PATIENCE)?.is_some() {
             return Ok(());
         }
@@ -267,6 +298,21 @@ impl Node {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// How it ended, if it did and nobody ended it.
+    fn end(&mut self) -> Option<String> {
+        Some(self.process.as_mut()?.ended().ok()??.to_string())
+    }
+
+    /// Writes it down.
+    fn note_end(&mut self) {
+        if let Some(end) = self.end() {
+            self.surprises.push(format!("start {} ended by itself: {end}", self.starts));
+            self.process = None;
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
-use super::node::{ORDER_PATIENCE, SNAPSHOT_AFTER};
+use super::node::{Node, ORDER_PATIENCE, SNAPSHOT_AFTER};
 use super::{Db, text};
 use crate::nemesis::System;
 use crate::wait;
@@ -34,12 +34,20 @@ impl System for Db {
         self.node(host).ok()?.pid()
     }
 
+    fn take_end(&self, host: usize) -> bool {
+        self.node(host).is_ok_and(Node::take_end)
+    }
+
     fn is_ready(&self, host: usize) -> bool {
         self.ready(host).is_ok()
     }
 
     fn applied(&self, host: usize) -> Option<u64> {
         self.status(host).ok()?.get("applied")?.as_u64()
+    }
+
+    fn last_log(&self, host: usize) -> Option<u64> {
+        self.status(host).ok()?.get("last_log")?.as_u64()
     }
 
     fn clock_offset(&self, host: usize) -> Option<f64> {

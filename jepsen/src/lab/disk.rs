@@ -2,8 +2,9 @@
 //!
 //! The file system is in a sparse file in memory. A cut is ext4's own shutdown without a flush of
 //! its journal: what was not synced never reaches the file, and mounting it again replays the
-//! journal as after a real loss of power. The mount options ask for the worst that a program must
-//! be ready for: nothing is written unasked for minutes, and a rename brings no data along.
+//! journal as after a real loss of power. The mount options ask for what a program must be ready for:
+//! nothing is written unasked for minutes, and a rename brings no data along. A disk's own cache is
+//! not imitated: what the file system has handed down is there.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
@@ -17,7 +18,8 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use serde::Serialize;
 
-use super::{run, sys, wait};
+use super::{run, sys};
+use crate::wait;
 
 /// Size of a disk. Only what is written takes memory.
 const BYTES: u64 = 400 << 20;
@@ -155,7 +157,7 @@ impl Disk {
 
     fn unmount(&self) -> Result<()> {
         let mut result = Ok(());
-        wait::until(RELEASE, || {
+        wait::holds(RELEASE, || {
             result = unmount(&self.root, UnmountFlags::empty());
             // Busy as long as one who was killed is on his way out.
             result != Err(Errno::BUSY)
@@ -189,14 +191,27 @@ impl Drop for Disk {
 /// # Errors
 /// When `losetup` fails.
 pub fn detach_leftovers() -> Result<Vec<String>> {
+    let devices = devices()?;
+    for device in &devices {
+        // Another laboratory may have ended, and its devices with it, since the list was made.
+        if let Err(error) = run(Command::new("losetup").args(["-d", device]))
+            && self::devices()?.contains(device)
+        {
+            return Err(error);
+        }
+    }
+    Ok(devices)
+}
+
+/// The loop devices of laboratories, of this one and of others.
+fn devices() -> Result<Vec<String>> {
     let list =
         Command::new("losetup").args(["--noheadings", "--raw", "-O", "NAME,BACK-FILE"]).output();
     let list = list.context("running losetup")?;
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
     let ours = list.lines().filter_map(|line| {
         let (device, file) = line.split_once(' ')?;
-        file.rsplit('/').next()?.starts_with(PREFIX).then_some(device)
+        file.rsplit('/').next()?.starts_with(PREFIX).then(|| device.to_owned())
     });
-    ours.map(|device| run(Command::new("losetup").args(["-d", device])).map(|()| device.to_owned()))
-        .collect()
+    Ok(ours.collect())
 }

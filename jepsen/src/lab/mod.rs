@@ -19,7 +19,6 @@ pub mod process;
 mod switch;
 mod sys;
 mod trace;
-pub mod wait;
 
 use std::fs;
 use std::net::Ipv4Addr;

@@ -6,10 +6,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, Signal, kill_process};
 
-use super::wait;
+use crate::wait;
 
 /// How long the kernel may take to stop or continue all threads of a process.
 const STOPPING: Duration = Duration::from_secs(10);
@@ -51,7 +50,15 @@ impl Process {
     /// # Errors
     /// When the kernel does not tell.
     pub fn is_alive(&mut self) -> Result<bool> {
-        Ok(self.child.try_wait().context("asking for the exit status")?.is_none())
+        Ok(self.ended()?.is_none())
+    }
+
+    /// How it has ended; none while it runs.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().context("asking for the exit status")
     }
 
     /// Waits until it has ended, at most for `limit`; none if it still runs.
@@ -59,15 +66,11 @@ impl Process {
     /// # Errors
     /// When the kernel does not tell.
     pub fn wait(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
-        if let Some(status) = self.child.try_wait().context("asking for the exit status")? {
-            return Ok(Some(status));
+        // Until it is reaped, its id is its own.
+        if self.is_alive()? {
+            wait::for_exit(&self.child, limit).context("watching the process")?;
         }
-        // Not reaped yet, so that the id is still its own.
-        let process = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty())
-            .context("watching the process")?;
-        let limit = Timespec::try_from(limit).context("the limit")?;
-        poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&limit)).context("waiting")?;
-        self.child.try_wait().context("asking for the exit status")
+        self.ended()
     }
 
     /// Kills it, and waits until it is gone.
@@ -116,7 +119,7 @@ fn forget_shared_memory(pid: u32) {
 pub fn pause(pid: u32) -> Result<()> {
     kill_process(id(pid)?, Signal::STOP).with_context(|| format!("SIGSTOP to {pid}"))?;
     let stopped = || states(pid).is_some_and(|states| states.iter().all(|state| *state == 'T'));
-    ensure!(wait::until(STOPPING, stopped), "process {pid} did not stop: {:?}", states(pid));
+    ensure!(wait::holds(STOPPING, stopped), "process {pid} did not stop: {:?}", states(pid));
     Ok(())
 }
 
@@ -131,7 +134,7 @@ pub fn halt(pid: u32) -> Result<()> {
     // A thread that sleeps uninterruptibly in the kernel stops on its way out of it.
     let halted =
         || states(pid).is_some_and(|states| states.iter().all(|state| "TD".contains(*state)));
-    ensure!(wait::until(STOPPING, halted), "process {pid} did not stop: {:?}", states(pid));
+    ensure!(wait::holds(STOPPING, halted), "process {pid} did not stop: {:?}", states(pid));
     Ok(())
 }
 
@@ -142,7 +145,7 @@ pub fn halt(pid: u32) -> Result<()> {
 pub fn resume(pid: u32) -> Result<()> {
     kill_process(id(pid)?, Signal::CONT).with_context(|| format!("SIGCONT to {pid}"))?;
     let goes_on = || states(pid).is_some_and(|states| !states.contains(&'T'));
-    ensure!(wait::until(STOPPING, goes_on), "process {pid} did not go on: {:?}", states(pid));
+    ensure!(wait::holds(STOPPING, goes_on), "process {pid} did not go on: {:?}", states(pid));
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::wait;
+use crate::wait;
 
 /// How long strace may take to attach to all threads, or to let them go.
 const ATTACHING: Duration = Duration::from_secs(10);
@@ -76,7 +76,7 @@ impl Trace {
         let mut trace = Self { strace, output: output.to_owned() };
         let tracer = trace.strace.id();
         let mut ended = false;
-        let attached = wait::until(ATTACHING, || {
+        let attached = wait::holds(ATTACHING, || {
             ended = !matches!(trace.strace.try_wait(), Ok(None));
             ended || is_traced(pid, tracer)
         });
@@ -110,7 +110,7 @@ impl Trace {
         if self.strace.try_wait().context("strace")?.is_none() {
             // strace detaches from what it traces before it ends by this signal.
             kill_process(Pid::from_child(&self.strace), Signal::INT).context("ending strace")?;
-            if !wait::until(ATTACHING, || !matches!(self.strace.try_wait(), Ok(None))) {
+            if !wait::holds(ATTACHING, || !matches!(self.strace.try_wait(), Ok(None))) {
                 // It waits for a thread that does not stop, such as one that forks; the kernel lets
                 // all of them go when the tracer is gone.
                 self.strace.kill().context("killing strace")?;

@@ -102,6 +102,6 @@ impl Nemesis for Churn {
         self.gone = None;
         field.release(Resource::Node(host));
         let votes = field.system.members()?.contains(&host);
-        Ok(Outcome::of(u64::from(votes), json!({"host": field.name(host)})))
+        Ok(Outcome::done(json!({"host": field.name(host), "votes": votes})))
     }
 }

@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::field::Resource;
 use super::{Field, Nemesis, Outcome};
-use crate::lab::{Strobe, wait};
+use crate::lab::Strobe;
 use crate::rng::Rng;
+use crate::wait;
 
 /// How long the cluster may take to notice.
 const NOTICING: Duration = Duration::from_secs(10);
@@ -72,7 +73,7 @@ impl Nemesis for ClockFault {
         if self.kind == Kind::Strobe {
             let period = Duration::from_millis(50 + rng.below(450) as u64);
             let strobe = clock.strobe(seconds, period);
-            let shown = wait::until(NOTICING, || {
+            let shown = wait::holds(NOTICING, || {
                 field.lab.clock_offset(host).is_ok_and(|shown| is_near(shown, seconds))
             });
             let flips = if shown { strobe.flips() } else { 0 };
@@ -82,7 +83,7 @@ impl Nemesis for ClockFault {
         clock.set(seconds)?;
         let shown = field.lab.clock_offset(host)?;
         let mut measured = None;
-        let noticed = wait::until(NOTICING, || {
+        let noticed = wait::holds(NOTICING, || {
             measured = field.system.clock_offset(host);
             measured.is_some_and(|measured| is_near(measured, seconds))
         });
@@ -99,8 +100,7 @@ impl Nemesis for ClockFault {
         field.lab.clock(host)?.set(0.0)?;
         field.release(Resource::Clock(host));
         let right = is_near(field.lab.clock_offset(host)?, 0.0);
-        let evidence = json!({"host": field.name(host), "flips": flips});
-        Ok(Outcome::of(flips.unwrap_or(1) * u64::from(right), evidence))
+        Ok(Outcome::done(json!({"host": field.name(host), "flips": flips, "is_right": right})))
     }
 }
 

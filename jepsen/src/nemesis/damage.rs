@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::field::Resource;
 use super::{Field, Nemesis, Outcome};
+use crate::lab::between;
 use crate::rng::Rng;
 
 /// How many bits are flipped. Many, because most of a store's file may be old and never read again.
@@ -55,6 +56,9 @@ impl Nemesis for Damage {
             return Ok(Outcome::skipped("no member can be spared now"));
         };
         self.host = Some(host);
+        let Some(before) = field.system.last_log(host) else {
+            return Ok(Outcome::skipped("the node does not say what it holds"));
+        };
         field.system.stop(host)?;
         let Some((file, length)) = largest(&field.system.store(host)?)? else {
             return Ok(Outcome::skipped("the store has no file"));
@@ -63,12 +67,21 @@ impl Nemesis for Damage {
             Kind::Flip => flip(&file, length, rng)?,
             Kind::Truncate => truncate(&file, length, rng)?,
         };
-        let said = field.system.start_refused(host)?;
+        // Alone, so that nobody gives it what it has lost before it is asked.
+        let others = (0..field.lab.hosts()).filter(|other| *other != host).collect();
+        let links = between(&[vec![host], others]);
+        field.lab.switch().cut(&links);
+        let said = field.system.start_refused(host);
+        let after = field.system.last_log(host);
+        field.lab.switch().join(&links);
+        let said = said?;
+        let lost = after.map(|after| before.saturating_sub(after));
         let evidence = json!({
             "host": field.name(host),
             "file": file.file_name().map(|name| name.display().to_string()),
             "refused": said.is_some(),
             "said": said,
+            "entries_lost": lost,
         });
         Ok(Outcome::of(changed, evidence))
     }

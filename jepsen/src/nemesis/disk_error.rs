@@ -38,6 +38,11 @@ impl DiskError {
     }
 }
 
+/// Ends the trace, and tells how often it acted.
+fn stop(trace: Option<Trace>) -> Result<u64> {
+    trace.map_or(Ok(0), Trace::stop)
+}
+
 impl Nemesis for DiskError {
     fn name(&self) -> &'static str {
         match self.kind {
@@ -80,8 +85,16 @@ impl Nemesis for DiskError {
         let Some((host, trace)) = self.at_work.take() else {
             return Ok(Outcome::skipped("no disk fails"));
         };
-        let ended = field.system.pid(host).is_none();
-        let injected = trace.map_or(Ok(0), Trace::stop);
+        let ended = field.system.take_end(host);
+        let injected = if self.kind == Kind::Sync {
+            // What a failed sync should have written was never on the disk: only a loss of power shows it.
+            field.cut_power(&[host]).and(stop(trace)).and_then(|injected| {
+                field.lab.disk(host)?.remount()?;
+                Ok(injected)
+            })
+        } else {
+            stop(trace)
+        };
         let restarted = field.restart(&[host]);
         let injected = injected?;
         restarted?;

@@ -4,15 +4,16 @@
 //! taken down must not be started by another. So a fault claims what it takes, and gives it back in
 //! its `stop`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::System;
-use crate::lab::{Lab, wait};
+use crate::lab::{Lab, process};
 use crate::rng::Rng;
+use crate::wait;
 
 /// How long a fault may take to show an effect.
 const PROOF: Duration = Duration::from_secs(5);
@@ -47,7 +48,8 @@ pub struct Field<'a> {
     pub lab: &'a Lab,
     /// What runs there.
     pub system: &'a dyn System,
-    claims: Mutex<BTreeSet<Resource>>,
+    /// What is taken, and whether its member may be lost.
+    claims: Mutex<BTreeMap<Resource, bool>>,
 }
 
 impl<'a> Field<'a> {
@@ -58,7 +60,12 @@ impl<'a> Field<'a> {
 
     /// Takes `resource` for one fault; false when another has it.
     pub fn claim(&self, resource: Resource) -> bool {
-        self.claims().insert(resource)
+        let mut claims = self.claims();
+        let is_free = !claims.contains_key(&resource);
+        if is_free {
+            claims.insert(resource, false);
+        }
+        is_free
     }
 
     /// Gives it back.
@@ -66,34 +73,62 @@ impl<'a> Field<'a> {
         self.claims().remove(&resource);
     }
 
-    /// Claims running nodes as `target` says; fewer than it says when others are down already.
-    /// Empty when there is nobody to hit.
+    /// Claims running nodes as `target` says. A majority, or all, are waited for while other faults have
+    /// them; fewer than that when these last. Empty when there is nobody to hit.
     pub fn claim_nodes(&self, target: Target, rng: &mut Rng) -> Vec<usize> {
-        let mut running: Vec<_> = (0..self.lab.hosts()).filter(|host| self.runs(*host)).collect();
-        rng.shuffle(&mut running);
-        if target == Target::Leader {
-            let leader = self.system.leader();
-            running.retain(|host| leader == Some(*host));
-        }
-        running.retain(|host| self.claim(Resource::Node(*host)));
-        for host in running.split_off(running.len().min(target.size(self.lab.hosts()))) {
-            self.release(Resource::Node(host));
-        }
-        running.sort_unstable();
-        running
+        let wanted = target.size(self.lab.hosts());
+        let mut claimed = Vec::new();
+        wait::holds(target.patience(), || {
+            let mut running: Vec<_> =
+                (0..self.lab.hosts()).filter(|host| self.runs(*host)).collect();
+            rng.shuffle(&mut running);
+            if target == Target::Leader {
+                let leader = self.system.leader();
+                running.retain(|host| leader == Some(*host));
+            }
+            let free = running.into_iter().filter(|host| self.claim(Resource::Node(*host)));
+            claimed.extend(free.take(wanted - claimed.len()));
+            claimed.len() == wanted
+        });
+        claimed.sort_unstable();
+        claimed
     }
 
     /// Claims one member whose data may be lost, or whose vote may be taken away: a majority is
-    /// ready without it. None when there is no such member, or nobody tells who the members are.
+    /// ready without it, and without those that were claimed so before. None when there is no such
+    /// member, or nobody tells who the members are.
     pub fn claim_expendable(&self, rng: &mut Rng) -> Option<usize> {
         let mut members = self.system.members().ok()?;
+        let voters = members.len();
         rng.shuffle(&mut members);
         let ready: BTreeSet<_> =
             (members.iter().copied()).filter(|host| self.system.is_ready(*host)).collect();
-        members.iter().copied().find(|host| {
-            let others = ready.iter().filter(|other| *other != host).count();
-            others > members.len() / 2 && self.runs(*host) && self.claim(Resource::Node(*host))
-        })
+        members.retain(|host| self.runs(*host));
+        let mut claims = self.claims();
+        let is_spared = |host: &usize| claims.get(&Resource::Node(*host)) != Some(&true);
+        let stay: Vec<_> = ready.into_iter().filter(is_spared).collect();
+        let free = |host: &usize| {
+            let others = stay.iter().filter(|other| *other != host).count();
+            others > voters / 2 && !claims.contains_key(&Resource::Node(*host))
+        };
+        let host = members.iter().copied().find(free)?;
+        claims.insert(Resource::Node(host), true);
+        Some(host)
+    }
+
+    /// Cuts the power of hosts, all at one moment; their disks are to be mounted again.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn cut_power(&self, hosts: &[usize]) -> Result<()> {
+        // Without power nobody runs: not one may act on what the others, or its disk, still say.
+        for pid in hosts.iter().filter_map(|host| self.system.pid(*host)) {
+            process::halt(pid)?;
+        }
+        for host in hosts {
+            self.lab.disk(*host)?.cut()?;
+        }
+        hosts.iter().try_for_each(|host| self.system.kill(*host))
     }
 
     /// Starts nodes and gives back the claims on them, also on those that do not start.
@@ -114,7 +149,7 @@ impl<'a> Field<'a> {
     /// Waits until `count` is above 0, as long as a fault may take, and returns it.
     pub fn proof(&self, mut count: impl FnMut() -> u64) -> u64 {
         let mut seen = 0;
-        wait::until(PROOF, || {
+        wait::holds(PROOF, || {
             seen = count();
             seen > 0
         });
@@ -135,12 +170,29 @@ impl<'a> Field<'a> {
         self.system.pid(host).is_some()
     }
 
-    fn claims(&self) -> MutexGuard<'_, BTreeSet<Resource>> {
+    fn claims(&self) -> MutexGuard<'_, BTreeMap<Resource, bool>> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Target {
+    /// How long it is worth waiting for: faults last some seconds.
+    fn patience(self) -> Duration {
+        match self {
+            Self::Leader | Self::One | Self::Minority => Duration::ZERO,
+            Self::Majority | Self::All => Duration::from_secs(10),
+        }
+    }
+
+    /// How many of `hit` nodes count, of `hosts`: where all or a majority are meant, fewer are another fault.
+    pub(super) fn hit(self, hit: usize, hosts: usize) -> u64 {
+        let is_whole = match self {
+            Self::Leader | Self::One | Self::Minority => true,
+            Self::Majority | Self::All => hit >= self.size(hosts),
+        };
+        if is_whole { hit as u64 } else { 0 }
+    }
+
     /// How many of `hosts`.
     fn size(self, hosts: usize) -> usize {
         match self {
@@ -162,6 +214,9 @@ mod tests {
             let majority = hosts / 2 + 1;
             assert!(hosts - Target::Minority.size(hosts) >= majority);
             assert!(hosts - Target::Majority.size(hosts) < majority);
+            assert_eq!(Target::All.hit(hosts - 1, hosts), 0);
+            assert_eq!(Target::All.hit(hosts, hosts), hosts as u64);
+            assert_eq!(Target::Minority.hit(1, hosts), 1);
         }
     }
 }

@@ -38,7 +38,8 @@ impl Nemesis for Kill {
         }
         let dead = hosts.iter().filter(|host| field.system.pid(**host).is_none()).count();
         let led = leader.filter(|leader| hosts.contains(leader)).map(|leader| field.name(leader));
-        Ok(Outcome::of(dead as u64, json!({"hosts": field.names(&hosts), "led": led})))
+        let evidence = json!({"hosts": field.names(&hosts), "led": led});
+        Ok(Outcome::of(self.target.hit(dead, field.lab.hosts()), evidence))
     }
 
     fn stop(&mut self, field: &Field) -> Result<Outcome> {
@@ -47,6 +48,6 @@ impl Nemesis for Kill {
             return Ok(Outcome::skipped("nobody is dead"));
         }
         field.restart(&hosts)?;
-        Ok(Outcome::of(hosts.len() as u64, json!({"hosts": field.names(&hosts)})))
+        Ok(Outcome::done(json!({"hosts": field.names(&hosts)})))
     }
 }

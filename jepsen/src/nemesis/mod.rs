@@ -1,7 +1,7 @@
 //! Who breaks things: one file per fault, and the schedule that mixes them.
 //!
-//! Every fault proves that it acted, by counters, states and exit codes, and never by having been
-//! asked to; what it needs to undo it undoes in [`Nemesis::stop`]. In reading order:
+//! Every fault proves that it acted, by counters, states and what the nodes say, and never by having
+//! been asked to; what it needs to undo it undoes in [`Nemesis::stop`]. In reading order:
 //!
 //! * [`system`]: what a nemesis needs of the cluster under test.
 //! * [`field`]: what it acts on, whom it may hit, how it proves.
@@ -44,6 +44,11 @@ pub enum Outcome {
         /// What proves it. `acted` counts in the fault's own unit, and is above 0.
         evidence: Value,
     },
+    /// It was done, and proves no fault: a fault was undone, or was only prepared.
+    Done {
+        /// What there is to show.
+        evidence: Value,
+    },
     /// Nothing was done: there was nobody to hit, or nothing to undo.
     Skipped {
         /// Why.
@@ -68,6 +73,11 @@ impl Outcome {
         Self::Acted { evidence }
     }
 
+    /// An outcome that is right and proves nothing.
+    pub fn done(evidence: Value) -> Self {
+        Self::Done { evidence }
+    }
+
     /// An outcome without a deed.
     pub fn skipped(why: impl Into<String>) -> Self {
         Self::Skipped { why: why.into() }
@@ -86,7 +96,7 @@ pub trait Nemesis: Send {
     /// [`stop`](Self::stop) to undo.
     fn start(&mut self, field: &Field, rng: &mut Rng) -> Result<Outcome>;
 
-    /// Undoes it. Again, it is skipped.
+    /// Undoes it. Again, it is skipped. `acted` in its evidence counts the fault's effects from its start.
     ///
     /// # Errors
     /// When the laboratory fails, or a node does not come back.

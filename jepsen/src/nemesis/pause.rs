@@ -46,7 +46,7 @@ impl Nemesis for Pause {
             process::pause(*pid)?;
         }
         let evidence = json!({"hosts": field.names(&hosts), "state": "T"});
-        Ok(Outcome::of(self.paused.len() as u64, evidence))
+        Ok(Outcome::of(self.target.hit(self.paused.len(), field.lab.hosts()), evidence))
     }
 
     fn stop(&mut self, field: &Field) -> Result<Outcome> {
@@ -61,6 +61,6 @@ impl Nemesis for Pause {
         }
         result?;
         let hosts: Vec<_> = paused.iter().map(|(host, _)| *host).collect();
-        Ok(Outcome::of(hosts.len() as u64, json!({"hosts": field.names(&hosts)})))
+        Ok(Outcome::done(json!({"hosts": field.names(&hosts)})))
     }
 }

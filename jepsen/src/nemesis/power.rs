@@ -6,7 +6,6 @@ use serde_json::json;
 
 use super::field::Target;
 use super::{Field, Nemesis, Outcome};
-use crate::lab::process;
 use crate::rng::Rng;
 
 /// Hosts that may be without power.
@@ -34,17 +33,9 @@ impl Nemesis for PowerCut {
             return Ok(Outcome::skipped("nobody has power"));
         }
         self.dark.extend(&hosts);
-        // Without power nobody runs: not one may act on what the others, or its disk, still say.
-        for pid in hosts.iter().filter_map(|host| field.system.pid(*host)) {
-            process::halt(pid)?;
-        }
-        for host in &hosts {
-            field.lab.disk(*host)?.cut()?;
-        }
-        for host in &hosts {
-            field.system.kill(*host)?;
-        }
-        Ok(Outcome::of(hosts.len() as u64, json!({"hosts": field.names(&hosts)})))
+        field.cut_power(&hosts)?;
+        let evidence = json!({"hosts": field.names(&hosts)});
+        Ok(Outcome::of(self.target.hit(hosts.len(), field.lab.hosts()), evidence))
     }
 
     fn stop(&mut self, field: &Field) -> Result<Outcome> {
@@ -69,6 +60,6 @@ impl Nemesis for PowerCut {
             }
         }
         result.and(field.restart(&hosts))?;
-        Ok(Outcome::of(recovered, json!({"hosts": field.names(&hosts), "journals": recovered})))
+        Ok(Outcome::done(json!({"hosts": field.names(&hosts), "journals": recovered})))
     }
 }

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::field::Resource;
 use super::{Field, Nemesis, Outcome};
-use crate::lab::wait;
 use crate::rng::Rng;
+use crate::wait;
 
 /// How long a node may take to be ready again.
 const READY: Duration = Duration::from_secs(30);
@@ -46,7 +46,7 @@ impl Nemesis for Rolling {
                 restarted.push(host);
             }
             // The next is not touched before this one is back.
-            if !wait::until(READY, || field.system.is_ready(host)) {
+            if !wait::holds(READY, || field.system.is_ready(host)) {
                 let why = format!("{} was restarted and is not ready", field.name(host));
                 return Ok(Outcome::Indeterminate { why });
             }

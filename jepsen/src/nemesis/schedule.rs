@@ -3,13 +3,14 @@
 //! Every nemesis has its own rhythm, so that faults overlap in ever new ways; defects show where
 //! two meet. The schedule ends with everything undone, whatever failed before.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use super::{Field, Nemesis, Outcome, by_name};
-use crate::lab::wait;
 use crate::rng::Rng;
+use crate::wait;
 
 /// The shortest and the longest time between two steps of one nemesis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,78 +33,108 @@ pub enum Action {
 /// When which nemesis does what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
-    names: Vec<String>,
-    /// In order of time: when since the beginning, and who by its place in `names`.
-    steps: Vec<(Duration, usize, Action)>,
+    parts: Vec<Part>,
     length: Duration,
 }
+
+/// What one nemesis does: when it begins each time, and when it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Part {
+    name: String,
+    windows: Vec<(Duration, Duration)>,
+}
+
+/// Whom what came of each step is told to.
+pub type Report<'a> = &'a (dyn Fn(&str, Action, &Result<Outcome>) + Sync);
 
 impl Schedule {
     /// A schedule of `length` for the nemeses `names`, which follows from `rng` alone.
     pub fn new(names: &[&str], length: Duration, pace: Pace, rng: &Rng) -> Self {
-        let mut steps = Vec::new();
-        for (place, name) in names.iter().enumerate() {
+        let part = |name: &&str| {
             let mut rng = rng.fork(name);
             let mut next = |from: Duration| {
                 from + pace.min + pace.max.saturating_sub(pace.min).mul_f64(rng.unit())
             };
+            let mut windows = Vec::new();
             let mut begin = next(Duration::ZERO);
             while begin < length {
                 let end = next(begin).min(length);
-                steps.push((begin, place, Action::Start));
-                steps.push((end, place, Action::Stop));
+                windows.push((begin, end));
                 begin = next(end);
             }
-        }
-        // Stable: a start of no length stays before its stop.
-        steps.sort_by_key(|(at, place, _)| (*at, *place));
-        Self { names: names.iter().map(|name| (*name).to_owned()).collect(), steps, length }
+            Part { name: (*name).to_owned(), windows }
+        };
+        Self { parts: names.iter().map(part).collect(), length }
     }
 
-    /// Runs it, tells `report` what came of each step, and undoes everything at its end. A step
-    /// that takes long delays the later ones.
+    /// Runs it, tells `report` what came of each step, and undoes everything at its end. Each nemesis
+    /// has a thread of its own, so that one fault may begin in the middle of another.
     ///
     /// # Errors
     /// The first failure to break something, or to undo it in the end; an undoing that failed
     /// before is tried again then. The schedule goes on after a failure, because the workload does.
-    pub fn run(
-        &self,
-        field: &Field,
-        rng: &Rng,
-        report: &mut dyn FnMut(&str, Action, &Result<Outcome>),
-    ) -> Result<()> {
+    pub fn run(&self, field: &Field, rng: &Rng, report: Report<'_>) -> Result<()> {
         let mut cast = Vec::new();
-        for name in &self.names {
+        for part in &self.parts {
+            let name = &part.name;
             let nemesis = by_name(name).with_context(|| format!("there is no nemesis {name:?}"))?;
             // Each draws from a sequence of its own, whatever the others do.
-            cast.push((nemesis, rng.fork(name)));
+            cast.push((part, Player { nemesis, field, rng: rng.fork(name), report }));
         }
         let begun = Instant::now();
-        let mut first = Ok(());
-        let mut step = |nemesis: &mut Box<dyn Nemesis>, rng: &mut Rng, action| {
-            let outcome = match action {
-                Action::Start => nemesis.start(field, rng),
-                Action::Stop => nemesis.stop(field),
-            };
-            report(nemesis.name(), action, &outcome);
-            outcome.map(|_| ()).with_context(|| format!("{action:?} {}", nemesis.name()))
-        };
-        for (at, place, action) in &self.steps {
-            wait::pass(at.saturating_sub(begun.elapsed()));
-            let Some((nemesis, rng)) = cast.get_mut(*place) else { continue };
-            let done = step(nemesis, rng, *action);
-            if *action == Action::Start {
-                first = first.and(done);
-            }
-        }
-        wait::pass(self.length.saturating_sub(begun.elapsed()));
+        let mut first = thread::scope(|scope| {
+            let threads: Vec<_> = cast
+                .iter_mut()
+                .map(|(part, player)| scope.spawn(move || player.play(&part.windows, begun)))
+                .collect();
+            threads.into_iter().fold(Ok(()), |first, thread| {
+                first.and(thread.join().unwrap_or_else(|_| Err(anyhow!("a nemesis panicked"))))
+            })
+        });
+        wait::pause(self.length.saturating_sub(begun.elapsed()));
         // Members are put back when the network is whole and their fellows run; what fails here is
         // tried again below.
         let _ = heal(field);
-        for (nemesis, rng) in &mut cast {
-            first = first.and(step(nemesis, rng, Action::Stop));
+        for (_, player) in &mut cast {
+            first = first.and(player.step(Action::Stop));
         }
         first.and(heal(field))
+    }
+}
+
+/// A nemesis in its place.
+struct Player<'a> {
+    nemesis: Box<dyn Nemesis>,
+    field: &'a Field<'a>,
+    rng: Rng,
+    report: Report<'a>,
+}
+
+impl Player<'_> {
+    /// Begins and ends at its times since `begun`. What it is too late for, because something before took
+    /// long, it leaves out: a fault of no length would count, and hurt nobody.
+    fn play(&mut self, windows: &[(Duration, Duration)], begun: Instant) -> Result<()> {
+        let mut first = Ok(());
+        for (begin, end) in windows {
+            if begun.elapsed() >= *end {
+                continue;
+            }
+            wait::pause(begin.saturating_sub(begun.elapsed()));
+            first = first.and(self.step(Action::Start));
+            wait::pause(end.saturating_sub(begun.elapsed()));
+            // Whether it is undone in the end is what counts.
+            let _ = self.step(Action::Stop);
+        }
+        first
+    }
+
+    fn step(&mut self, action: Action) -> Result<()> {
+        let outcome = match action {
+            Action::Start => self.nemesis.start(self.field, &mut self.rng),
+            Action::Stop => self.nemesis.stop(self.field),
+        };
+        (self.report)(self.nemesis.name(), action, &outcome);
+        outcome.map(|_| ()).with_context(|| format!("{action:?} {}", self.nemesis.name()))
     }
 }
 
@@ -142,26 +173,19 @@ mod tests {
 
     #[test]
     fn every_fault_ends_before_it_begins_again_and_all_end_with_the_schedule() {
-        let schedule = schedule(7);
-        for place in 0..3 {
-            let own: Vec<_> = schedule.steps.iter().filter(|(_, who, _)| *who == place).collect();
-            assert!(own.len() > 10);
-            assert!(own.is_sorted_by_key(|(at, _, _)| at));
-            for pair in own.chunks(2) {
-                assert_eq!([pair[0].2, pair[1].2], [Action::Start, Action::Stop]);
-                assert!(pair[1].0 <= schedule.length);
-            }
+        for part in &schedule(7).parts {
+            assert!(part.windows.len() > 5);
+            assert!(part.windows.iter().all(|(begin, end)| begin < end));
+            assert!(part.windows.is_sorted_by(|one, other| one.1 < other.0));
+            assert!(part.windows.last().is_some_and(|(_, end)| *end <= Duration::from_secs(120)));
         }
     }
 
     #[test]
     fn faults_overlap() {
         let schedule = schedule(7);
-        let mut open = 0;
-        let open = schedule.steps.iter().map(|(_, _, action)| {
-            open += if *action == Action::Start { 1 } else { -1 };
-            open
-        });
-        assert_eq!(open.max(), Some(3));
+        let all = || schedule.parts.iter().flat_map(|part| &part.windows);
+        let open = |at: Duration| all().filter(|(begin, end)| *begin <= at && at < *end).count();
+        assert_eq!(all().map(|(begin, _)| open(*begin)).max(), Some(3));
     }
 }

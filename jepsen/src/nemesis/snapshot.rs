@@ -7,11 +7,13 @@ use serde_json::json;
 
 use super::field::{Resource, Target};
 use super::{Field, Nemesis, Outcome};
-use crate::lab::wait;
 use crate::rng::Rng;
+use crate::wait;
 
 /// How long the others may take to go on far enough.
 const GOING_ON: Duration = Duration::from_secs(20);
+/// How long it may take to be brought up.
+const CATCHING_UP: Duration = Duration::from_secs(10);
 
 /// A node that may be away, and where it and the others were.
 #[derive(Default)]
@@ -37,9 +39,8 @@ impl Nemesis for Snapshot {
         };
         self.away = Some((host, applied));
         field.system.kill(host)?;
-        let gone = field.system.pid(host).is_none();
-        let evidence = json!({"host": field.name(host), "applied": applied});
-        Ok(Outcome::of(u64::from(gone), evidence))
+        // The fault is that it comes back too late for the log.
+        Ok(Outcome::done(json!({"host": field.name(host), "applied": applied})))
     }
 
     fn stop(&mut self, field: &Field) -> Result<Outcome> {
@@ -49,7 +50,7 @@ impl Nemesis for Snapshot {
         let furthest =
             || (0..field.lab.hosts()).filter_map(|host| field.system.applied(host)).max();
         let mut missed = 0;
-        let enough = wait::until(GOING_ON, || {
+        let enough = wait::holds(GOING_ON, || {
             missed = furthest().unwrap_or(0).saturating_sub(applied);
             missed > field.system.snapshot_lag()
         });
@@ -57,7 +58,16 @@ impl Nemesis for Snapshot {
         let interrupted = field.system.start(host).and_then(|()| field.system.kill(host));
         let restarted = field.restart(&[host]);
         interrupted.and(restarted)?;
-        let evidence = json!({"host": field.name(host), "entries_missed": missed});
-        Ok(Outcome::of(u64::from(enough) * missed, evidence))
+        // What it lacked is in nobody's log any more.
+        let has_caught_up = enough
+            && wait::holds(CATCHING_UP, || {
+                field.system.applied(host).is_some_and(|now| now >= applied + missed)
+            });
+        let evidence = json!({
+            "host": field.name(host),
+            "entries_missed": missed,
+            "has_caught_up": has_caught_up,
+        });
+        Ok(Outcome::of(u64::from(has_caught_up), evidence))
     }
 }

@@ -21,11 +21,17 @@ pub trait System: Sync {
     /// The process id of the node on `host`, if it runs.
     fn pid(&self, host: usize) -> Option<u32>;
 
+    /// Whether the node has ended by itself. Asked by a fault that explains it: otherwise it is a defect.
+    fn take_end(&self, host: usize) -> bool;
+
     /// Whether the node can commit.
     fn is_ready(&self, host: usize) -> bool;
 
     /// The index of the last entry that the node has applied, if it answers.
     fn applied(&self, host: usize) -> Option<u64>;
+
+    /// The index of the last entry in the node's log, if it answers.
+    fn last_log(&self, host: usize) -> Option<u64>;
 
     /// How far the node's clock is off, in seconds, as the cluster itself measures it; ahead is
     /// positive.

@@ -73,7 +73,6 @@ fn head(results: &Results) -> String {
         let _ = writeln!(html, "<dt>{name}</dt><dd>{}</dd>", escape(fact));
     }
     let _ = writeln!(html, "</dl>\n<pre>{}</pre>", escape(&run.reproduce));
-    html.push_str(&figures(&run.figures));
     html
 }
 

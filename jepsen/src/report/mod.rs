@@ -5,15 +5,17 @@
 
 mod frame;
 mod html;
+mod sums;
 mod svg;
 mod timeline;
+
+pub use sums::Sums;
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use crate::checker::{self, Finding, Validity};
 use crate::fault;
@@ -38,9 +40,6 @@ pub struct RunSummary {
     pub begun: String,
     /// What was tested, as it calls itself.
     pub version: String,
-    /// Counts of the run itself, by name.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub figures: Map<String, Value>,
 }
 
 /// What is stored of a run that was checked.

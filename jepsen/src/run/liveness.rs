@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
 
 use crate::checker::{Finding, Validity};
-use crate::db::Digest;
+use crate::db::{Db, Digest};
 use crate::history::{Event, Kind, NEMESIS};
 use crate::nemesis::{Field, System, schedule};
 use crate::wait;
@@ -28,9 +28,8 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// When the harness fails, not when the cluster does.
 pub(super) fn heal(stage: &Stage<'_>, field: &Field<'_>, patience: Duration) -> Result<Finding> {
     let begun = Instant::now();
-    let made_right = make_right(field);
     stage.recorder.record(Event::new(NEMESIS, Kind::Info, crate::fault::HEAL));
-    let finding = recovered("healed", stage, made_right, begun, patience);
+    let finding = recovered("healed", stage, make_right(field), begun, patience);
     stage.phase.wait(CALM);
     Ok(finding)
 }
@@ -69,8 +68,10 @@ fn recovered(
     begun: Instant,
     patience: Duration,
 ) -> Finding {
-    let right = made_right.and_then(|()| wait::until(patience, || is_right(stage)));
-    let right = right.and_then(|()| fresh_writes(name, stage, patience));
+    // One time for all of it.
+    let left = || patience.saturating_sub(begun.elapsed());
+    let right = made_right.and_then(|()| wait::until(left(), || is_right(stage)));
+    let right = right.and_then(|()| fresh_writes(name, stage, &left));
     let seconds = begun.elapsed().as_secs_f64();
     match right {
         Ok(()) => {
@@ -97,11 +98,11 @@ fn is_right(stage: &Stage<'_>) -> Result<()> {
 }
 
 /// Adds a user by each node.
-fn fresh_writes(name: &str, stage: &Stage<'_>, patience: Duration) -> Result<()> {
+fn fresh_writes(name: &str, stage: &Stage<'_>, left: &dyn Fn() -> Duration) -> Result<()> {
     for host in 0..stage.db.size() {
         let node = stage.db.name(host);
         let user = format!("fresh-{}-{node}", name.replace(' ', "-"));
-        let written = stage.db.admin(host)?.run_for(&["user", "add", &user], "", patience)?;
+        let written = stage.db.admin(host)?.run_for(&["user", "add", &user], "", left())?;
         if let Some(error) = written.error() {
             bail!("{node} serves no write: {error}");
         }
@@ -109,7 +110,18 @@ fn fresh_writes(name: &str, stage: &Stage<'_>, patience: Duration) -> Result<()>
     Ok(())
 }
 
-/// Waits until all nodes hold the same at the same index, and writes down what each holds.
+/// Whether nodes ended, or refused to start, only when somebody made them.
+pub(super) fn undisturbed(db: &Db) -> Finding {
+    let surprises = db.surprises();
+    let validity = if surprises.is_empty() { Validity::Valid } else { Validity::Invalid };
+    let summary = match validity {
+        Validity::Valid => "no node ended by itself, and all stores opened".to_owned(),
+        _ => surprises.join("; "),
+    };
+    Finding::harness("nodes", validity, summary)
+}
+
+/// Waits until all nodes hold the same at the same index, and have said so themselves, and writes down what each holds.
 ///
 /// # Errors
 /// When the harness fails.
@@ -156,6 +168,7 @@ fn all_equal(read: &[Result<Digest>]) -> Result<u64> {
         digests.push(digest.as_ref().map_err(|error| anyhow!("{error:#}"))?);
     }
     let first = digests.first().context("there is no node")?;
+    let newest = digests.iter().map(|digest| digest.index).max().unwrap_or(0);
     for (host, digest) in digests.iter().enumerate() {
         if digest.index != first.index || digest.hash != first.hash {
             bail!(
@@ -167,6 +180,11 @@ fn all_equal(read: &[Result<Digest>]) -> Result<u64> {
                 first.index
             );
         }
+    }
+    // The product's own comparison is of everything that a node holds. Nobody writes by now, so that the
+    // last entry is one.
+    if let Some(host) = digests.iter().position(|digest| digest.equal_at < Some(newest)) {
+        bail!("n{} has not seen that all are equal at entry {newest}", host + 1);
     }
     Ok(first.index)
 }

@@ -20,15 +20,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde_json::{Map, json};
+use serde_json::json;
 
 pub use options::Options;
 
 use crate::checker::{self, Check, Checker, Finding, Plan, Validity};
-use crate::cli::HISTORY;
 use crate::db::Db;
 use crate::generator::Phase;
-use crate::history::{self, Event, Kind, NEMESIS, Recorder};
+use crate::history::{self, Event, HISTORY, Kind, NEMESIS, Recorder};
 use crate::lab::Lab;
 use crate::nemesis::schedule::Pace;
 use crate::nemesis::{Action, Field, Outcome, Schedule};
@@ -36,8 +35,8 @@ use crate::report::{self, RunSummary};
 use crate::rng::Rng;
 use crate::workload::{self, COLUMNS, Stage, Workload};
 
-/// The fault that ends a run whose workloads want it, when the clients have stopped.
-const ENDING: &str = "power-all";
+/// The fault that ends a run whose workloads want it, when the clients have stopped; and its name then.
+const ENDING: (&str, &str) = ("power-all", "power-ending");
 /// Files and logs of the nodes in a run's directory.
 const NODES: &str = "nodes";
 /// How often progress is told.
@@ -54,16 +53,17 @@ pub fn plan(options: &Options) -> Result<Plan> {
     }
     let mut required: Vec<String> = options.nemeses.clone();
     if has_ending(options) {
-        required.push(ENDING.to_owned());
+        required.push(ENDING.1.to_owned());
     }
     let bound_ms = Some(options.heal_seconds * 1_000);
     let paths = vec![PathBuf::from(NODES)];
     // A node that refuses a store that was damaged on purpose says so, loudly.
-    let ignore = if options.nemeses.iter().any(|name| name.starts_with("damage")) {
-        vec!["damaged".to_owned()]
-    } else {
-        Vec::new()
-    };
+    let damages = options.nemeses.iter().any(|name| name.starts_with("damage"));
+    let ignore = if damages { vec!["damaged".to_owned()] } else { Vec::new() };
+    if damages {
+        checks.push(Check::new("", Checker::Refusal));
+    }
+    checks.push(Check::new("", Checker::Answers));
     checks.push(Check::new("", Checker::Digest));
     checks.push(Check::new("", Checker::Availability { bound_ms }));
     checks.push(Check::new("", Checker::Logs { paths, ignore }));
@@ -81,19 +81,18 @@ pub fn plan(options: &Options) -> Result<Plan> {
 pub fn perform(dir: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<Validity> {
     let options = Options::read(dir)?;
     let history = dir.join(HISTORY);
-    let (events, findings) = match act(&options, dir, &history, progress) {
-        Ok((events, own)) => {
-            progress("checking");
-            let mut findings = checker::check_all(&events, &options.plan.clone().within(dir));
-            findings.extend(own);
-            (events, findings)
-        }
+    let (events, own) = match act(&options, dir, &history, progress) {
+        Ok(done) => done,
         Err(error) => {
             let events = if history.exists() { history::read(&history)? } else { Vec::new() };
             let summary = format!("the run broke: {error:#}");
             (events, vec![Finding::harness("run", Validity::Unknown, summary)])
         }
     };
+    progress("checking");
+    // Also what a run that broke has seen by then: a defect may be why it broke.
+    let mut findings = checker::check_all(&events, &options.plan.clone().within(dir));
+    findings.extend(own);
     report::write(dir, &summary(&options), &events, &findings)?;
     Ok(checker::verdict(&findings))
 }
@@ -158,6 +157,7 @@ fn act(
             read.with_context(|| format!("the final reads of {}", workload.name()))?;
         }
     }
+    findings.push(liveness::undisturbed(&db));
     Ok((recorder.finish()?, findings))
 }
 
@@ -182,20 +182,20 @@ fn break_things(options: &Options, field: &Field<'_>, recorder: &Recorder, rng: 
     let length = Duration::from_secs(options.seconds);
     let schedule = Schedule::new(&names, length, pace, &rng.fork("schedule"));
     // What fails is in the history by then, and whether it matters is seen when all is made right.
-    let _reported = schedule.run(field, &rng.fork("nemesis"), &mut |name, action, outcome| {
+    let _reported = schedule.run(field, &rng.fork("nemesis"), &|name, action, outcome| {
         recorder.record(nemesis_event(name, action, outcome));
     });
 }
 
 /// The last fault, when nobody asks any more.
 fn end(field: &Field<'_>, recorder: &Recorder, rng: &Rng) -> Result<()> {
-    let mut nemesis = crate::nemesis::by_name(ENDING).context("the last fault is unknown")?;
+    let mut nemesis = crate::nemesis::by_name(ENDING.0).context("the last fault is unknown")?;
     for action in [Action::Start, Action::Stop] {
         let outcome = match action {
             Action::Start => nemesis.start(field, &mut rng.fork("ending")),
             Action::Stop => nemesis.stop(field),
         };
-        recorder.record(nemesis_event(ENDING, action, &outcome));
+        recorder.record(nemesis_event(ENDING.1, action, &outcome));
     }
     Ok(())
 }
@@ -208,7 +208,7 @@ fn nemesis_event(name: &str, action: Action, outcome: &Result<Outcome>) -> Event
     let mut event = Event::new(NEMESIS, Kind::Info, name);
     event.value = json!({ "stage": stage });
     match outcome {
-        Ok(Outcome::Acted { evidence }) => event.evidence = evidence.clone(),
+        Ok(Outcome::Acted { evidence } | Outcome::Done { evidence }) => event.evidence = evidence.clone(),
         Ok(Outcome::Skipped { why }) => event.error = Some(format!("skipped: {why}")),
         Ok(Outcome::Indeterminate { why }) => event.error = Some(format!("indeterminate: {why}")),
         Err(error) => event.error = Some(format!("failed: {error:#}")),
@@ -240,7 +240,6 @@ pub fn summary(options: &Options) -> RunSummary {
         reproduce: options.reproduce(),
         begun: options.begun.clone(),
         version: version.unwrap_or_else(|error| error.to_string()),
-        figures: Map::new(),
     }
 }
 

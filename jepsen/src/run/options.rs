@@ -10,8 +10,10 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::checker::Plan;
-use crate::cli::check::OPTIONS;
 use crate::suite::SHIPPED;
+
+/// Their file in the directory of a run.
+const FILE: &str = "options.json";
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,7 +50,7 @@ impl Options {
     /// # Errors
     /// When there are none.
     pub fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join(OPTIONS);
+        let path = dir.join(FILE);
         let text = fs::read(&path).with_context(|| path.display().to_string())?;
         serde_json::from_slice(&text).with_context(|| path.display().to_string())
     }
@@ -60,7 +62,7 @@ impl Options {
     pub fn write(&self, dir: &Path) -> Result<()> {
         fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
         let file =
-            fs::File::create_new(dir.join(OPTIONS)).with_context(|| dir.display().to_string())?;
+            fs::File::create_new(dir.join(FILE)).with_context(|| dir.display().to_string())?;
         Ok(serde_json::to_writer_pretty(file, self)?)
     }
 

@@ -13,7 +13,7 @@ use super::client::{Operator, Party, Racer};
 use super::users::Pool;
 use super::{Stage, Workload};
 use crate::checker::{Check, Checker};
-use crate::client::radius::{Flight, Question};
+use crate::client::radius::Question;
 use crate::generator::Generator;
 use crate::rng::Rng;
 
@@ -46,13 +46,10 @@ impl Attempts {
             let (key, place) = (format!("{NAME}/{}", user.name), login.to_string());
             // Good or used already: both are decisions, and only those that lie in the record count.
             let passcode = user.key.passcode(login % LOGINS_MAX);
-            let question = Question {
-                user: &user.name,
-                passcode: &passcode,
-                station: Some(&place),
-                ..Question::default()
-            };
-            let flight = Flight { request: party.request(&question), route: party.route() };
+            let question =
+                Question { station: Some(&place), ..Question::of(&user.name, &passcode) };
+            let route = party.route();
+            let flight = party.flight(&question, route);
             party.race(vec![Racer { f: "append", key: &key, value: json!(login), flight }])?;
         }
         Ok(())
@@ -98,8 +95,9 @@ impl Workload for Attempts {
         let mut operator = Operator::new(stage);
         let turns = usize::try_from(self.logins.load(Ordering::Relaxed).div_ceil(LOGINS_MAX))?;
         for turn in 0..turns {
-            let user = self.pool.at(turn)?;
-            read_places(&mut operator, "read", NAME, &user.name, turn % stage.db.size())?;
+            for host in 0..stage.db.size() {
+                read_places(&mut operator, "read", NAME, &self.pool.at(turn)?.name, host)?;
+            }
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::client::{Operator, Party, Racer};
 use super::users::Pool;
 use super::{Stage, Workload};
 use crate::checker::{Check, Checker};
-use crate::client::radius::{Flight, Question, Reply};
+use crate::client::radius::{Question, Reply};
 use crate::generator::Generator;
 use crate::history::Kind;
 use crate::rng::Rng;
@@ -68,14 +68,15 @@ impl Workload for Bypass {
             // One that may be granted later still has no race: whoever loses it has lost for no reason.
             if granted == Kind::Ok {
                 let routes = party.routes(2 + stage.db.size() / 2);
+                let question = Question::of(&user.name, NO_PASSCODE);
                 let racers = routes.into_iter().map(|route| {
-                    let question =
-                        Question { user: &user.name, passcode: NO_PASSCODE, ..Question::default() };
-                    let flight = Flight { request: party.request(&question), route };
+                    let flight = party.flight(&question, route);
                     Racer { f: "consume", key: &key, value: Value::Null, flight }
                 });
                 let racers = racers.collect();
-                accepted = party.race(racers)?.contains(&Some(Reply::Accept));
+                let replies = party.race(racers)?;
+                // One that is still under way could use up the next one.
+                accepted = replies.contains(&Some(Reply::Accept)) && !replies.contains(&None);
             }
             if !accepted || bypass == BYPASSES_MAX {
                 (user, bypass) = (self.0.take()?, 0);

@@ -12,7 +12,7 @@ use super::client::{Party, Racer};
 use super::users::Pool;
 use super::{Stage, Workload};
 use crate::checker::{Check, Checker};
-use crate::client::radius::{Flight, Question, Reply};
+use crate::client::radius::{Question, Reply};
 use crate::generator::Generator;
 use crate::rng::Rng;
 
@@ -56,8 +56,8 @@ impl Workload for Challenge {
         let mut challenge = 0;
         while generator.draw().is_some() {
             let key = format!("{NAME}/{}/{challenge}", user.name);
-            let question = Question { user: &user.name, ..Question::default() };
-            let flight = Flight { request: party.request(&question), route: party.route() };
+            let route = party.route();
+            let flight = party.flight(&Question::of(&user.name, ""), route);
             let issue = Racer { f: "issue", key: &key, value: Value::Null, flight };
             let issued = party.race(vec![issue])?.pop().flatten();
             let Some(Reply::Challenge(state)) = issued else { continue };
@@ -66,13 +66,9 @@ impl Workload for Challenge {
             let routes = party.routes(counters.len());
             let racers = routes.into_iter().zip(&counters).map(|(route, &counter)| {
                 let passcode = user.key.passcode(counter);
-                let question = Question {
-                    user: &user.name,
-                    passcode: &passcode,
-                    state: Some(&state),
-                    ..Question::default()
-                };
-                let flight = Flight { request: party.request(&question), route };
+                let question =
+                    Question { state: Some(&state), ..Question::of(&user.name, &passcode) };
+                let flight = party.flight(&question, route);
                 Racer { f: "consume", key: &key, value: Value::Null, flight }
             });
             let racers = racers.collect();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::Stage;
 use crate::client::admin::{Admin, Answer};
-use crate::client::radius::{Flight, Landing, Question, Radius, Reply, Request};
+use crate::client::radius::{Flight, Landing, Question, Radius, Reply};
 use crate::history::{Event, Kind, Process, Recorder};
 use crate::rng::Rng;
 
@@ -142,9 +142,9 @@ impl<'a> Party<'a> {
         Ok(Self { stage, radius: stage.radius(&rng)?, clients: Vec::new(), rng })
     }
 
-    /// A new request.
-    pub(super) fn request(&mut self, question: &Question<'_>) -> Request {
-        self.radius.request(question)
+    /// A new request, and the way that it takes.
+    pub(super) fn flight(&mut self, question: &Question<'_>, route: Vec<usize>) -> Flight {
+        Flight { request: self.radius.request(question), route }
     }
 
     /// All nodes in random order: the way of a request that is sent again and again.

@@ -12,7 +12,7 @@ use super::client::{Party, Racer};
 use super::users::Pool;
 use super::{Stage, Workload};
 use crate::checker::{Check, Checker};
-use crate::client::radius::{Flight, Question, Reply};
+use crate::client::radius::{Question, Reply};
 use crate::generator::Generator;
 use crate::rng::Rng;
 
@@ -61,9 +61,7 @@ impl Workload for Counter {
             let routes = party.routes(counters.len());
             let racers = routes.into_iter().zip(&counters).map(|(route, &counter)| {
                 let passcode = user.key.passcode(counter);
-                let question =
-                    Question { user: &user.name, passcode: &passcode, ..Question::default() };
-                let flight = Flight { request: party.request(&question), route };
+                let flight = party.flight(&Question::of(&user.name, &passcode), route);
                 Racer { f: "login", key: &key, value: json!({ "counter": counter }), flight }
             });
             let racers = racers.collect();

@@ -15,7 +15,7 @@ use super::client::{Operator, Party, Racer};
 use super::users::Pool;
 use super::{Stage, Workload};
 use crate::checker::{Check, Checker};
-use crate::client::radius::{Flight, Question};
+use crate::client::radius::Question;
 use crate::generator::Generator;
 use crate::rng::Rng;
 
@@ -62,13 +62,10 @@ impl Workload for Durability {
             let user = self.pool.at(usize::try_from(login / LOGINS_MAX)?)?;
             let (key, place) = (format!("{NAME}/{}", user.name), login.to_string());
             let passcode = user.key.passcode(login % LOGINS_MAX);
-            let question = Question {
-                user: &user.name,
-                passcode: &passcode,
-                station: Some(&place),
-                ..Question::default()
-            };
-            let flight = Flight { request: party.request(&question), route: party.route() };
+            let question =
+                Question { station: Some(&place), ..Question::of(&user.name, &passcode) };
+            let route = party.route();
+            let flight = party.flight(&question, route);
             party.race(vec![Racer { f: "add", key: &key, value: json!(login), flight }])?;
         }
         Ok(())

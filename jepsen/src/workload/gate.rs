@@ -14,9 +14,10 @@ use super::client::{Operator, Party, Racer};
 use super::users::{Pool, User};
 use super::{Stage, Workload};
 use crate::checker::{Check, Checker};
-use crate::client::radius::{Flight, Question, Reply};
+use crate::client::radius::{Question, Reply};
 use crate::db::HOTP_LOOK_AHEAD;
 use crate::generator::Generator;
+use crate::history::Kind;
 use crate::rng::Rng;
 
 pub(super) const NAME: &str = "gate";
@@ -44,10 +45,13 @@ impl Gate {
         self.pool.at(place)
     }
 
-    /// Both of the pair go on with another user.
-    fn go_on(&self, pair: usize) -> Result<()> {
+    /// Both of the pair go on with another user than `former`.
+    fn go_on(&self, pair: usize, former: &User) -> Result<()> {
         let place = self.users.get(pair).context("a pair")?;
-        *place.lock().unwrap_or_else(PoisonError::into_inner) += PAIRS;
+        let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.pool.at(*place)?.name == former.name {
+            *place += PAIRS;
+        }
         Ok(())
     }
 
@@ -60,7 +64,12 @@ impl Gate {
             let user = self.user(pair)?;
             let key = format!("{NAME}/{}", user.name);
             let host = generator.rng().below(stage.db.size());
-            operator.change(turn, &key, Value::Null, host, &["user", turn, &user.name])?;
+            let arguments = ["user", turn, &user.name];
+            let turned = operator.change(turn, &key, Value::Null, host, &arguments)?;
+            // One that may come about later still would explain everything that follows.
+            if turned == Kind::Info {
+                self.go_on(pair, user)?;
+            }
         }
         Ok(())
     }
@@ -69,14 +78,18 @@ impl Gate {
         let mut party = Party::new(stage, "gate-login", pair)?;
         let acts = party.rng.fork("acts");
         let mut generator = Generator::new(stage.phase, acts, LOGIN_GAP, &[(1, ())]);
+        let mut former = self.user(pair)?;
         let (mut counter, mut unknown, mut logins) = (0, 0, 0);
         while generator.draw().is_some() {
             let user = self.user(pair)?;
+            if user.name != former.name {
+                former = user;
+                (counter, unknown, logins) = (0, 0, 0);
+            }
             let key = format!("{NAME}/{}", user.name);
             let passcode = user.key.passcode(counter);
-            let question =
-                Question { user: &user.name, passcode: &passcode, ..Question::default() };
-            let flight = Flight { request: party.request(&question), route: party.route() };
+            let route = party.route();
+            let flight = party.flight(&Question::of(&user.name, &passcode), route);
             let login = Racer { f: "login", key: &key, value: Value::Null, flight };
             match party.race(vec![login])?.pop().flatten() {
                 Some(Reply::Accept) => (counter, unknown) = (counter + 1, 0),
@@ -88,8 +101,7 @@ impl Gate {
             logins += 1;
             // Too many unknown ones in a row, and the token could be ahead of its window.
             if logins == LOGINS_MAX || unknown > HOTP_LOOK_AHEAD / 2 {
-                self.go_on(pair)?;
-                (counter, unknown, logins) = (0, 0, 0);
+                self.go_on(pair, user)?;
             }
         }
         Ok(())

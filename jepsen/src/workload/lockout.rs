@@ -14,7 +14,7 @@ use super::client::{Operator, Party, Racer};
 use super::users::{Pool, User};
 use super::{Stage, Workload};
 use crate::checker::{Check, Checker};
-use crate::client::radius::{Flight, Question};
+use crate::client::radius::Question;
 use crate::db::{HOTP_LOOK_AHEAD, LOCKOUT_LIMIT};
 use crate::generator::Generator;
 use crate::rng::Rng;
@@ -62,18 +62,16 @@ impl Workload for Lockout {
             let guesses = wrong_passcodes(user, count, &mut party.rng);
             let routes = party.routes(count);
             let racers = routes.into_iter().zip(&guesses).map(|(route, passcode)| {
-                let question = Question { user: &user.name, passcode, ..Question::default() };
-                let flight = Flight { request: party.request(&question), route };
-                Racer { f: "guess", key: &key, value: json!({ "evaluated": null }), flight }
+                let flight = party.flight(&Question::of(&user.name, passcode), route);
+                Racer { f: "guess", key: &key, value: Value::Null, flight }
             });
             let racers = racers.collect();
             let refused = party.race(racers)?.into_iter().flatten().count();
             // An accept would start the count anew. It is asked for only where it must be refused.
             if refused >= usize::try_from(LOCKOUT_LIMIT)? {
                 let passcode = user.key.passcode(0);
-                let question =
-                    Question { user: &user.name, passcode: &passcode, ..Question::default() };
-                let flight = Flight { request: party.request(&question), route: party.route() };
+                let route = party.route();
+                let flight = party.flight(&Question::of(&user.name, &passcode), route);
                 party.race(vec![Racer { f: "try", key: &key, value: Value::Null, flight }])?;
             }
             let host = party.rng.below(stage.db.size());

@@ -15,19 +15,21 @@ mod lockout;
 mod passcode;
 mod register;
 mod retransmit;
+mod session;
 mod users;
 
 pub use users::COLUMNS;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::checker::Check;
+use crate::checker::{Check, Checker, Plan};
 use crate::client::radius::Radius;
 use crate::db::{Db, SECRET};
 use crate::generator::Phase;
-use crate::history::Recorder;
+use crate::history::{Event, Recorder};
 use crate::rng::Rng;
 
 /// A NAS sends again after some seconds; the harness does sooner, so that a run holds more tries.
@@ -60,7 +62,7 @@ pub trait Workload: Send + Sync {
 }
 
 /// All workloads, by name.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 11] = [
     attempts::NAME,
     bypass::NAME,
     challenge::NAME,
@@ -71,6 +73,7 @@ pub const NAMES: [&str; 10] = [
     passcode::NAME,
     register::NAME,
     retransmit::NAME,
+    session::NAME,
 ];
 
 /// The workload called `name`, its users and keys drawn from `rng`.
@@ -87,8 +90,27 @@ pub fn by_name(name: &str, rng: &Rng) -> Option<Box<dyn Workload>> {
         passcode::NAME => Box::new(passcode::Passcode::new(rng)),
         register::NAME => Box::new(register::Register::new(rng)),
         retransmit::NAME => Box::new(retransmit::Retransmit::new(rng)),
+        session::NAME => Box::new(session::Session::new(rng)),
         _ => return None,
     })
+}
+
+/// What a history without options can be checked for, by the beginnings of its keys; none when they are of no
+/// workload.
+pub fn plan(events: &[Event]) -> Option<Plan> {
+    let keys: BTreeSet<&str> =
+        events.iter().filter_map(|event| event.key.as_deref()?.split('/').next()).collect();
+    let nodes: BTreeSet<&str> = events.iter().filter_map(|event| event.node.as_deref()).collect();
+    let workloads = NAMES.into_iter().filter(|name| keys.contains(name));
+    let workloads = workloads.filter_map(|name| by_name(name, &Rng::new(0)));
+    let mut checks: Vec<Check> =
+        workloads.flat_map(|workload| workload.checks(nodes.len())).collect();
+    if checks.is_empty() {
+        return None;
+    }
+    let all = [Checker::Answers, Checker::Digest, Checker::Availability { bound_ms: None }];
+    checks.extend(all.map(|checker| Check::new("", checker)));
+    Some(Plan { checks })
 }
 
 /// Where a workload acts.

@@ -77,10 +77,19 @@ impl Workload for Register {
                     operator.change("write", &key, json!(value), host, &arguments)?;
                 }
                 Act::Read => {
-                    operator.read("read", &key, host, &["user", "show", name], |user| {
-                        Some((register(user)?, ()))
-                    })?;
+                    read(&mut operator, NAME, name, host)?;
                 }
+            }
+        }
+        Ok(())
+    }
+
+    fn final_reads(&self, stage: &Stage<'_>) -> Result<()> {
+        let mut operator = Operator::new(stage);
+        let turns = self.operations.load(Ordering::Relaxed).div_ceil(OPERATIONS_MAX);
+        for turn in 0..usize::try_from(turns)? {
+            for host in 0..stage.db.size() {
+                read(&mut operator, NAME, &self.pool.at(turn)?.name, host)?;
             }
         }
         Ok(())
@@ -89,6 +98,18 @@ impl Workload for Register {
     fn checks(&self, _nodes: usize) -> Vec<Check> {
         vec![Check::new("register/", Checker::Register)]
     }
+}
+
+/// Reads the register of `user` at a node.
+pub(super) fn read(
+    operator: &mut Operator<'_>,
+    workload: &str,
+    user: &str,
+    host: usize,
+) -> Result<()> {
+    let key = format!("{workload}/{user}");
+    let value = |user: &Value| Some((register(user)?, ()));
+    operator.read("read", &key, host, &["user", "show", user], value).map(drop)
 }
 
 /// What a user's record holds: a number that was written, or nothing.

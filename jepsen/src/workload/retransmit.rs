@@ -1,6 +1,8 @@
-//! One request, octet for octet, at all nodes at once and several times: it has one verdict.
+//! One request, octet for octet, at all nodes at once and several times, and again much later: it has one
+//! verdict, whoever leads by then.
 
-use std::time::Duration;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::Value;
@@ -18,11 +20,32 @@ const CLIENTS: usize = 2;
 const GAP: Duration = Duration::from_millis(30);
 /// Copies that a node gets that does not answer.
 const COPIES: usize = 3;
+/// How long after the first copy a late one is sent. An answer is remembered for a minute.
+const LATE_MAX: Duration = Duration::from_secs(45);
 /// Passcodes of one token before the next one's turn.
 const COUNTERS_MAX: u64 = 60;
 
 /// See the module.
 pub(super) struct Retransmit(Pool);
+
+#[derive(Clone, Copy)]
+enum Act {
+    Now,
+    Late,
+}
+
+/// A request that was sent before.
+struct Answered {
+    at: Instant,
+    key: String,
+    flight: Flight,
+}
+
+/// Copies of a request for one node.
+fn copy<'r>(key: &'r str, flight: &Flight, host: usize) -> Racer<'r> {
+    let flight = Flight { request: flight.request.clone(), route: vec![host; COPIES] };
+    Racer { f: "request", key, value: Value::Null, flight }
+}
 
 impl Retransmit {
     pub(super) fn new(rng: &Rng) -> Self {
@@ -49,21 +72,27 @@ impl Workload for Retransmit {
 
     fn client(&self, stage: &Stage<'_>, number: usize) -> Result<()> {
         let mut party = Party::new(stage, NAME, number)?;
-        let mut generator = Generator::new(stage.phase, party.rng.fork("acts"), GAP, &[(1, ())]);
+        let mix = [(3, Act::Now), (1, Act::Late)];
+        let mut generator = Generator::new(stage.phase, party.rng.fork("acts"), GAP, &mix);
         let mut user = self.0.take()?;
         let mut counter = 0;
-        while generator.draw().is_some() {
+        let mut answered = VecDeque::new();
+        while let Some(act) = generator.draw() {
+            if matches!(act, Act::Late) {
+                answered.retain(|first: &Answered| first.at.elapsed() < LATE_MAX);
+                if let Some(first) = answered.pop_front() {
+                    let host = party.rng.below(stage.db.size());
+                    party.race(vec![copy(&first.key, &first.flight, host)])?;
+                    answered.push_back(first);
+                }
+                continue;
+            }
             let key = format!("{NAME}/{}/{counter}", user.name);
-            let passcode = user.key.passcode(counter);
-            let question =
-                Question { user: &user.name, passcode: &passcode, ..Question::default() };
-            let request = party.request(&question);
-            let racers = party.route().into_iter().map(|host| {
-                let flight = Flight { request: request.clone(), route: vec![host; COPIES] };
-                Racer { f: "request", key: &key, value: Value::Null, flight }
-            });
-            let racers = racers.collect();
+            let route = party.route();
+            let flight = party.flight(&Question::of(&user.name, &user.key.passcode(counter)), route);
+            let racers = flight.route.iter().map(|&host| copy(&key, &flight, host)).collect();
             let accepted = party.race(racers)?.contains(&Some(Reply::Accept));
+            answered.push_back(Answered { at: Instant::now(), key, flight });
             counter += 1;
             if !accepted || counter == COUNTERS_MAX {
                 (user, counter) = (self.0.take()?, 0);

@@ -12,6 +12,8 @@ pub const COLUMNS: &str = "username,hotp_key,digits\n";
 
 /// A user with a token.
 pub(super) struct User {
+    /// Place in its pool.
+    pub(super) place: usize,
     /// Name in Watchword.
     pub(super) name: String,
     /// Key of the token.
@@ -30,7 +32,8 @@ impl Pool {
         let mut rng = rng.fork("keys");
         let user = |number| {
             let key: Vec<u8> = (0..3).flat_map(|_| rng.next_u64().to_be_bytes()).take(20).collect();
-            User { name: format!("{workload}-{number}"), key: Key::new(key) }
+            let name = format!("{workload}-{number}");
+            User { place: number, name, key: Key::new(key) }
         };
         Self { users: (0..count).map(user).collect(), next: AtomicUsize::new(0) }
     }

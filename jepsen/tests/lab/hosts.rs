@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use watchword_jepsen::lab::{self, Injection, Lab, Link, Port, Process, Trace, between, process};
+use watchword_jepsen::lab::{Injection, Lab, Link, Port, Process, Trace, between, process};
+use watchword_jepsen::wait;
 
 use crate::build;
 
@@ -108,8 +109,8 @@ fn a_clock_is_set_for_one_host(dir: &Path) {
         assert!(offset(1).abs() < 60.0);
     }
     let strobe = lab.clock(1).expect("a clock").strobe(3600.0, Duration::from_millis(1));
-    assert!(lab::wait::until(Duration::from_secs(60), || offset(1) > 3000.0));
-    assert!(lab::wait::until(Duration::from_secs(60), || offset(1) < 60.0));
+    assert!(wait::holds(Duration::from_secs(60), || offset(1) > 3000.0));
+    assert!(wait::holds(Duration::from_secs(60), || offset(1) < 60.0));
     assert!(strobe.stop().expect("stopped") > 1);
     assert!(offset(1).abs() < 60.0);
 }
@@ -140,7 +141,7 @@ fn a_sync_fails_while_it_is_traced(dir: &Path) {
     let log = dir.join("log");
     let mut perl = Process::start(perl, &log).expect("started");
     let said = |word: &str| fs::read_to_string(&log).is_ok_and(|log| log.ends_with(word));
-    let comes = |word: &str| lab::wait::until(Duration::from_secs(60), || said(word));
+    let comes = |word: &str| wait::holds(Duration::from_secs(60), || said(word));
     assert!(comes("synced\n"));
     let trace =
         Trace::start(perl.pid(), Injection::SyncFails, &dir.join("strace")).expect("traced");
@@ -167,7 +168,7 @@ fn a_killed_laboratory_leaves_nothing(dir: &Path) {
     holder.kill().expect("killed");
     holder.wait().expect("reaped");
     let gone = || devices(dir).is_empty();
-    assert!(lab::wait::until(Duration::from_secs(60), gone), "{:?}", devices(dir));
+    assert!(wait::holds(Duration::from_secs(60), gone), "{:?}", devices(dir));
 
     // Should one stay behind all the same, the next laboratory detaches it.
     let image = dir.join("watchword-jepsen-left.img");
@@ -175,7 +176,7 @@ fn a_killed_laboratory_leaves_nothing(dir: &Path) {
     assert!(Command::new("losetup").arg("-f").arg(&image).status().expect("losetup").success());
     assert_eq!(devices(dir).len(), 1);
     drop(build(1, dir));
-    assert!(lab::wait::until(Duration::from_secs(60), gone), "{:?}", devices(dir));
+    assert!(wait::holds(Duration::from_secs(60), gone), "{:?}", devices(dir));
 }
 
 /// Builds a laboratory where the argument says, says so, and waits to be killed.

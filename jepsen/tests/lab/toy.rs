@@ -15,8 +15,9 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use watchword_jepsen::lab::{Lab, Process, wait};
+use watchword_jepsen::lab::{Lab, Process};
 use watchword_jepsen::nemesis::System;
+use watchword_jepsen::wait;
 
 /// Asks this program to be a node: store, beat, whether it syncs, addresses of the others.
 pub(crate) const NODE: &str = "be-a-toy-node";
@@ -102,12 +103,20 @@ impl System for Toy<'_> {
         process.is_alive().expect("told").then(|| process.pid())
     }
 
+    fn take_end(&self, host: usize) -> bool {
+        self.pid(host).is_none()
+    }
+
     fn is_ready(&self, host: usize) -> bool {
         self.pid(host).is_some()
     }
 
     fn applied(&self, host: usize) -> Option<u64> {
         self.pid(host).and_then(|_| self.beat(host)).map(|(count, _)| count)
+    }
+
+    fn last_log(&self, host: usize) -> Option<u64> {
+        self.applied(host)
     }
 
     fn clock_offset(&self, host: usize) -> Option<f64> {
@@ -162,7 +171,7 @@ impl System for Toy<'_> {
         let log = self.lab.dir(host)?.join("log");
         let mut process = Process::start(command, &log)?;
         let mut ended = None;
-        wait::until(LIMIT, || {
+        wait::holds(LIMIT, || {
             ended = process.wait(Duration::ZERO).expect("told");
             ended.is_some() || beat.exists()
         });
@@ -242,7 +251,7 @@ fn live(store: &Path, beat: &Path, syncs: bool, others: &[String]) -> Result<()>
             // Nobody listens, and the kernel tells so on the next call.
             let _ = socket.send_to(b"beat", other);
         }
-        wait::pass(Duration::from_millis(5));
+        wait::pause(Duration::from_millis(5));
     }
     Ok(())
 }
