@@ -11,7 +11,9 @@ pub fn check(operations: &[Operation<'_>]) -> Finding {
     let mut anomalies = Vec::new();
     let mut answers = 0;
     for operation in operations.iter().filter(|one| one.is_ok()) {
-        let Some(verdict) = operation.value().get("verdict").and_then(Value::as_str) else { continue };
+        let Some(verdict) = operation.value().get("verdict").and_then(Value::as_str) else {
+            continue;
+        };
         answers += 1;
         let is_due = match operation.f() {
             "issue" => verdict == "challenge",

@@ -10,7 +10,9 @@ pub fn check(events: &[Event]) -> Finding {
     let mut anomalies = Vec::new();
     let (mut damaged, mut refused) = (0, 0);
     for event in events.iter().filter(|event| matches!(event.process, Process::Nemesis(_))) {
-        let Some(is_refused) = event.evidence.get("refused").and_then(Value::as_bool) else { continue };
+        let Some(is_refused) = event.evidence.get("refused").and_then(Value::as_bool) else {
+            continue;
+        };
         damaged += 1;
         refused += usize::from(is_refused);
         let lost = event.evidence.get("entries_lost").and_then(Value::as_u64).unwrap_or(0);

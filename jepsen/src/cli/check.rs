@@ -112,12 +112,7 @@ mod tests {
     use crate::sample::Sample;
 
     /// The status for a stored run with these events.
-    fn status(
-        name: &str,
-        events: &[Event],
-        seen: &[Finding],
-        report: bool,
-    ) -> anyhow::Result<u8> {
+    fn status(name: &str, events: &[Event], seen: &[Finding], report: bool) -> anyhow::Result<u8> {
         let path = std::env::temp_dir().join(format!("jepsen-{name}-{}", std::process::id()));
         fs::create_dir_all(&path)?;
         let lines: Vec<String> =

@@ -87,9 +87,11 @@ impl Schedule {
                 .iter_mut()
                 .map(|(part, player)| scope.spawn(move || player.play(&part.windows, begun)))
                 .collect();
-            threads.into_iter().fold(Ok(()), |first, thread| {
-                first.and(thread.join().unwrap_or_else(|_| Err(anyhow!("a nemesis panicked"))))
-            })
+            let ended = threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("a nemesis panicked"))));
+            // All of them are waited for, whatever the first has to say.
+            ended.collect::<Vec<_>>().into_iter().collect::<Result<()>>()
         });
         wait::pause(self.length.saturating_sub(begun.elapsed()));
         // Members are put back when the network is whole and their fellows run; what fails here is

@@ -35,7 +35,8 @@ impl Sums {
         self.valid += u64::from(results.verdict == Validity::Valid);
         self.invalid += u64::from(results.verdict == Validity::Invalid);
         for finding in &results.findings {
-            let figure = |name: &str| finding.figures.get(name).and_then(Value::as_u64).unwrap_or(0);
+            let figure =
+                |name: &str| finding.figures.get(name).and_then(Value::as_u64).unwrap_or(0);
             self.attempted += figure("attempted");
             self.succeeded += figure("succeeded");
             self.racing += figure("racing");

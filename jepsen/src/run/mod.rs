@@ -208,7 +208,9 @@ fn nemesis_event(name: &str, action: Action, outcome: &Result<Outcome>) -> Event
     let mut event = Event::new(NEMESIS, Kind::Info, name);
     event.value = json!({ "stage": stage });
     match outcome {
-        Ok(Outcome::Acted { evidence } | Outcome::Done { evidence }) => event.evidence = evidence.clone(),
+        Ok(Outcome::Acted { evidence } | Outcome::Done { evidence }) => {
+            event.evidence = evidence.clone()
+        }
         Ok(Outcome::Skipped { why }) => event.error = Some(format!("skipped: {why}")),
         Ok(Outcome::Indeterminate { why }) => event.error = Some(format!("indeterminate: {why}")),
         Err(error) => event.error = Some(format!("failed: {error:#}")),

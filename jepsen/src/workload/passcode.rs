@@ -108,7 +108,8 @@ impl Workload for Passcode {
         for (place, counter) in used.into_iter().rev().take(REPLAYED_MAX) {
             let user = self.pool.at(place)?;
             let (key, route) = (format!("{NAME}/{}/{counter}", user.name), party.route());
-            let flight = party.flight(&Question::of(&user.name, &user.key.passcode(counter)), route);
+            let flight =
+                party.flight(&Question::of(&user.name, &user.key.passcode(counter)), route);
             party.race(vec![Racer { f: "consume", key: &key, value: Value::Null, flight }])?;
         }
         Ok(())

@@ -89,7 +89,8 @@ impl Workload for Retransmit {
             }
             let key = format!("{NAME}/{}/{counter}", user.name);
             let route = party.route();
-            let flight = party.flight(&Question::of(&user.name, &user.key.passcode(counter)), route);
+            let flight =
+                party.flight(&Question::of(&user.name, &user.key.passcode(counter)), route);
             let racers = flight.route.iter().map(|&host| copy(&key, &flight, host)).collect();
             let accepted = party.race(racers)?.contains(&Some(Reply::Accept));
             answered.push_back(Answered { at: Instant::now(), key, flight });

@@ -80,9 +80,6 @@ impl Workload for Session {
     }
 
     fn checks(&self, _nodes: usize) -> Vec<Check> {
-        vec![
-            Check::new("session/", Checker::Session),
-            Check::new("session/", Checker::Register),
-        ]
+        vec![Check::new("session/", Checker::Session), Check::new("session/", Checker::Register)]
     }
 }
