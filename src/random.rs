@@ -1,7 +1,5 @@
 //! The only caller of the operating system's random number generator.
 
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-
 /// The generator failed: nothing that needs a fresh key, nonce or id can be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the random number generator failed")]
@@ -13,6 +11,6 @@ pub struct RandomError;
 /// When the generator fails.
 pub fn bytes<const N: usize>() -> Result<[u8; N], RandomError> {
     let mut bytes = [0; N];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| RandomError)?;
+    getrandom::fill(&mut bytes).map_err(|_| RandomError)?;
     Ok(bytes)
 }

@@ -1,19 +1,24 @@
 //! Work that keeps a core busy, away from the threads that serve.
 
-use std::future::{Future, ready};
+use std::future::Future;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use futures::future::Either;
 use openraft::type_config::TypeConfigExt;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::contain::contain;
+use crate::contain::message;
 use crate::runtime::TypeConfig;
+
+/// What work takes on a runtime of one thread, by that runtime's clock.
+const ALONE: Duration = Duration::from_millis(5);
 
 /// Runs `work` on a blocking thread, begun when this returns.
 ///
-/// A runtime of one thread runs it at once: a simulation's outcome must not depend on when a real
-/// thread gets its turn.
+/// A runtime of one thread runs it at once, and tells of it later: a simulation's outcome must not depend
+/// on when a real thread gets its turn, and others must get theirs before the work is done.
 ///
 /// # Errors
 /// When `work` panics, or the runtime ends.
@@ -23,7 +28,12 @@ pub fn off_thread<T: Send + 'static>(
     let alone = Handle::try_current()
         .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread);
     if alone {
-        Either::Left(ready(contain(work).map_err(io::Error::other)))
+        let done = catch_unwind(AssertUnwindSafe(work));
+        let done = done.map_err(|payload| io::Error::other(message(payload.as_ref())));
+        Either::Left(async move {
+            TypeConfig::sleep(ALONE).await;
+            done
+        })
     } else {
         Either::Right(TypeConfig::spawn_blocking(work))
     }

@@ -35,6 +35,8 @@ struct Shared {
     /// What a reader sees.
     live: Image,
     pending: Vec<(Change, Waiter)>,
+    /// Votes that became durable since somebody asked.
+    votes: Vec<Vote>,
     /// Lowest index of the log that has changed since somebody asked.
     changed_from: Option<u64>,
     /// A task is on its way to sync.
@@ -99,6 +101,7 @@ impl MemoryDisk {
     fn with(image: Image, sync_delay: Duration) -> Self {
         let progress = Arc::new(Progress::new(image.last(), image.committed));
         let shared = Shared {
+            votes: image.vote.into_iter().collect(),
             synced: image.clone(),
             live: image,
             pending: Vec::new(),
@@ -110,14 +113,20 @@ impl MemoryDisk {
     }
 
     /// What is left after losing power now. Of what was not synced, the first `survivors` changes
-    /// happen to have reached the disk. Whoever still uses this disk gets errors.
+    /// happen to have reached the disk, and of the next, if it appends, the first `torn` entries. Whoever
+    /// still uses this disk gets errors.
     #[must_use]
-    pub fn crash(&self, survivors: usize) -> Self {
+    pub fn crash(&self, survivors: usize, torn: usize) -> Self {
         let mut shared = self.shared();
         shared.crashed = true;
         let pending = std::mem::take(&mut shared.pending);
-        for (change, _) in pending.iter().take(survivors) {
-            shared.synced.apply(change);
+        let mut pending = pending.into_iter().map(|(change, _)| change);
+        for change in pending.by_ref().take(survivors) {
+            shared.synced.apply(&change);
+        }
+        if let Some(Change::Append(mut entries)) = pending.next() {
+            entries.truncate(torn);
+            shared.synced.apply(&Change::Append(entries));
         }
         Self::with(shared.synced.clone(), self.sync_delay)
     }
@@ -144,6 +153,13 @@ impl MemoryDisk {
             },
         };
         Some(shared.live.log.range(from..).map(|(_, entry)| inspected(entry)).collect())
+    }
+
+    /// The votes that have become durable since the last call, as term and candidate, in order. For those
+    /// who check elections.
+    pub fn take_votes(&self) -> Vec<(u64, NodeId)> {
+        let votes = std::mem::take(&mut self.shared().votes);
+        votes.iter().map(|vote| (vote.leader_id.term, vote.leader_id.node_id)).collect()
     }
 
     /// Index of the last entry that was purged, and of the last entry.
@@ -220,6 +236,9 @@ impl MemoryDisk {
             let pending = std::mem::take(&mut shared.pending);
             let mut waiters = Vec::with_capacity(pending.len());
             for (change, waiter) in pending {
+                if let Change::Vote(vote) = change {
+                    shared.votes.push(vote);
+                }
                 shared.synced.apply(&change);
                 waiters.push(waiter);
             }

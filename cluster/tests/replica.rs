@@ -293,7 +293,7 @@ async fn the_disk_in_memory_keeps_what_was_acknowledged_and_loses_the_rest() {
     while cluster.status().last_log == appended {
         tokio::task::yield_now().await;
     }
-    let left = disk.crash(0);
+    let left = disk.crash(0, 0);
     drop(cluster);
     let cluster = Cluster::open_in_memory(options(unused), &left).await.expect("opened");
     assert_eq!(cluster.state().user_count(), 15);

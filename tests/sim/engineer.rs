@@ -56,7 +56,13 @@ impl Desk {
 }
 
 /// Does one task after the other.
-pub(crate) async fn work(desk: &Desk, office: &Office, hosts: &[Rc<Host>]) -> turmoil::Result {
+pub(crate) async fn work(
+    desk: &Desk,
+    office: &Office,
+    hosts: &[Rc<Host>],
+    seed: u64,
+) -> turmoil::Result {
+    let mut random = fastrand::Rng::with_seed(seed);
     loop {
         let task = desk.tasks.borrow_mut().pop_front();
         let Some(task) = task else {
@@ -68,6 +74,8 @@ pub(crate) async fn work(desk: &Desk, office: &Office, hosts: &[Rc<Host>]) -> tu
             Task::Add(host) => !add(desk, office, hosts, host).await?,
             Task::Remove(host) => match hosts[host].node() {
                 Some(node) if remove(desk, hosts, node).await => {
+                    // Nobody hurries to the machine: until then it is a node that may not answer.
+                    sleep(Duration::from_millis(random.u64(0..2_000))).await;
                     desk.hands.borrow_mut().push(Hand::Stop(host));
                     false
                 }

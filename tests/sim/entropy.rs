@@ -4,7 +4,7 @@
 //! standard library run unchanged: hash maps, election timeouts and wall clocks are what the
 //! simulation says. Only the thread that simulates is told so; any other gets the real ones.
 //! What asks the kernel without the C library (the cryptographic library) stays random: it makes keys and
-//! nonces, which no decision of the simulation depends on.
+//! nonces of TLS and seals, which no decision of the simulation depends on.
 
 #![allow(unsafe_code)]
 #![expect(unreachable_pub, reason = "the linker reaches them")]
@@ -14,13 +14,16 @@ use std::time::Duration;
 
 use tokio::runtime::{Handle, Id};
 
-/// The wall clock at the beginning: 2027-01-15.
+/// The wall clock at the beginning, and how much later it is at most, so that a time step of a passcode may
+/// end at any moment of a run: 2027-01-15.
 const EPOCH: Duration = Duration::from_secs(1_800_000_000);
+const PHASE_MS_MAX: u64 = 30_000;
 /// The steady clock at the beginning. Subtractions from early readings must not fall below zero.
 const UPTIME: Duration = Duration::from_secs(1_000_000);
 
 thread_local! {
     static RANDOM: Cell<Option<u64>> = const { Cell::new(None) };
+    static PHASE: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
     /// The hosts by their runtimes, and by how many milliseconds each one's clock is ahead.
     static HOSTS: RefCell<Vec<(Id, usize)>> = const { RefCell::new(Vec::new()) };
@@ -30,6 +33,8 @@ thread_local! {
 /// From here on this thread has simulated time and the random numbers of `seed`.
 pub(crate) fn simulate(seed: u64) {
     RANDOM.set(Some(seed));
+    let phase = fastrand::Rng::with_seed(seed ^ 0x7068_6173_6500).u64(0..PHASE_MS_MAX);
+    PHASE.set(Duration::from_millis(phase));
 }
 
 /// Sets the time since the beginning.
@@ -39,7 +44,7 @@ pub(crate) fn set_now(now: Duration) {
 
 /// The true wall clock, in milliseconds since 1970.
 pub(crate) fn true_time_ms() -> u64 {
-    u64::try_from((EPOCH + NOW.get()).as_millis()).unwrap_or(u64::MAX)
+    u64::try_from((EPOCH + PHASE.get() + NOW.get()).as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Says that the runtime that calls is `host`'s.
@@ -51,14 +56,14 @@ pub(crate) fn enter_host(host: usize) {
     });
 }
 
-/// Puts the clock of `host` `ms` ahead of the true one.
-pub(crate) fn set_skew(host: usize, ms: i64) {
+/// Puts the clock of `host` ahead by `ms` more than it is.
+pub(crate) fn add_skew(host: usize, ms: i64) {
     SKEWS.with_borrow_mut(|skews| {
         if skews.len() <= host {
             skews.resize(host + 1, 0);
         }
         if let Some(skew) = skews.get_mut(host) {
-            *skew = ms;
+            *skew += ms;
         }
     });
 }
@@ -74,7 +79,7 @@ fn skew_ms() -> i64 {
 }
 
 fn wall_clock() -> Duration {
-    let now = EPOCH + NOW.get();
+    let now = EPOCH + PHASE.get() + NOW.get();
     let skew = skew_ms();
     let by = Duration::from_millis(skew.unsigned_abs());
     if skew < 0 { now.saturating_sub(by) } else { now + by }

@@ -10,6 +10,7 @@ use turmoil::Sim;
 use crate::engineer::{Desk, Task};
 use crate::entropy;
 use crate::host::{Host, all_vote};
+use crate::link::{Harm, Links, Way, between, towards};
 use crate::scenario::{Fault, Scenario};
 use watchword_cluster::Role;
 
@@ -23,37 +24,47 @@ struct Active {
 #[derive(Debug)]
 enum Undo {
     Start(Vec<usize>),
-    Repair(Vec<usize>, Vec<usize>),
-    Release(Vec<usize>, Vec<usize>),
-    Quicken(usize, usize),
-    Mend(usize, usize),
-    Clock(usize),
+    Mend(Vec<Way>, Harm),
+    Clock(usize, i64),
     Nothing,
 }
 
 /// Breaks things.
 pub(crate) struct Nemesis {
     hosts: Rc<Vec<Rc<Host>>>,
+    /// The clients' hosts, by name.
+    clients: Vec<String>,
     desk: Rc<Desk>,
     scenario: Scenario,
     random: Rng,
     next: Duration,
+    links: Links,
     active: Vec<Active>,
     /// How often each fault has acted.
     pub(crate) acted: BTreeMap<Fault, u64>,
+    /// What was done since somebody asked.
+    pub(crate) news: Vec<String>,
 }
 
 impl Nemesis {
     /// Breaks what `scenario` allows.
-    pub(crate) fn new(scenario: &Scenario, hosts: Rc<Vec<Rc<Host>>>, desk: Rc<Desk>) -> Self {
+    pub(crate) fn new(
+        scenario: &Scenario,
+        hosts: Rc<Vec<Rc<Host>>>,
+        clients: Vec<String>,
+        desk: Rc<Desk>,
+    ) -> Self {
         Self {
             hosts,
+            clients,
             desk,
             scenario: scenario.clone(),
             random: Rng::with_seed(scenario.seed ^ 0x6e65_6d65_7369_7300),
             next: Duration::ZERO,
+            links: Links::new(scenario.latency),
             active: Vec::new(),
             acted: BTreeMap::new(),
+            news: Vec::new(),
         }
     }
 
@@ -71,10 +82,13 @@ impl Nemesis {
         let pause = u64::try_from(self.scenario.pause.as_millis()).unwrap_or(1_000);
         self.next = now + Duration::from_millis(self.random.u64(pause / 2..pause * 2));
         let Some(fault) = self.random.choice(self.scenario.faults.clone()) else { return };
-        if let Some(undo) = self.begin(sim, fault) {
+        if let Some(undo) = self.begin(sim, now, fault) {
             *self.acted.entry(fault).or_default() += 1;
-            let until = now + Duration::from_millis(self.random.u64(100..3_000));
-            tracing::info!(?now, ?fault, ?undo, ?until, "fault");
+            // A clock may also stay wrong.
+            let stays = matches!(undo, Undo::Clock(..)) && self.random.u8(0..100) < 25;
+            let lasts = Duration::from_millis(self.random.u64(100..3_000));
+            let until = if stays { Duration::MAX } else { now + lasts };
+            self.tell(format!("{fault:?} {undo:?} until {until:?}"));
             self.active.push(Active { until, undo });
         }
     }
@@ -84,6 +98,11 @@ impl Nemesis {
         for active in std::mem::take(&mut self.active) {
             self.undo(sim, active.undo);
         }
+    }
+
+    fn tell(&mut self, what: String) {
+        tracing::info!("{what}");
+        self.news.push(what);
     }
 
     /// The hosts on which a node belongs.
@@ -110,95 +129,136 @@ impl Nemesis {
         leaders.last().map(|(_, host)| *host)
     }
 
-    /// Does something to each link between two groups.
-    fn pairs(&self, one: &[usize], other: &[usize], mut change: impl FnMut(&str, &str)) {
-        for &a in one {
-            for &b in other {
-                change(&self.hosts[a].name, &self.hosts[b].name);
-            }
-        }
+    fn names(&self, hosts: &[usize]) -> Vec<String> {
+        hosts.iter().map(|&host| self.hosts[host].name.clone()).collect()
     }
 
     /// Two groups of all members, neither empty.
-    fn split(&mut self) -> Option<(Vec<usize>, Vec<usize>)> {
+    fn split(&mut self) -> Option<[Vec<String>; 2]> {
         let mut members = self.members();
         self.random.shuffle(&mut members);
         let at = self.random.usize(1..members.len().max(2));
         let rest = members.split_off(at.min(members.len()));
-        (!rest.is_empty()).then_some((members, rest))
+        (!rest.is_empty()).then(|| [self.names(&members), self.names(&rest)])
     }
 
-    /// Lets `host` lose its power.
-    fn crash(&mut self, sim: &mut Sim<'_>, host: usize) {
-        self.hosts[host].lose_power(&mut self.random);
-        sim.crash(self.hosts[host].name.as_str());
+    /// The link between two members, in both directions.
+    fn pair(&mut self) -> Option<Vec<Way>> {
+        let mut members = self.members();
+        self.random.shuffle(&mut members);
+        let (one, other) = (members.first()?, members.get(1)?);
+        Some(between(&self.names(&[*one]), &self.names(&[*other])))
+    }
+
+    /// A member and a client, and the ways between them that are hit.
+    fn link_of_client(&mut self) -> Option<Vec<Way>> {
+        let client = self.random.choice(self.clients.clone())?;
+        let mut members = self.members();
+        self.random.shuffle(&mut members);
+        members.truncate(self.random.usize(1..=members.len().max(1)));
+        let (client, members) = ([client], self.names(&members));
+        Some(match self.random.u8(0..3) {
+            0 => towards(&client, &members),
+            1 => towards(&members, &client),
+            _ => between(&client, &members),
+        })
+    }
+
+    /// Does `harm` to ways.
+    fn harm(&mut self, sim: &mut Sim<'_>, ways: Vec<Way>, harm: Harm) -> Option<Undo> {
+        self.links.harm(sim, &ways, harm);
+        (!ways.is_empty()).then_some(Undo::Mend(ways, harm))
+    }
+
+    /// Lets hosts lose their power. Some go without a word: nobody is told that their connections have ended.
+    fn crash(&mut self, sim: &mut Sim<'_>, now: Duration, hosts: &[usize]) {
+        if self.random.bool() {
+            let (dark, everybody) = (self.names(hosts), self.names(&self.members()));
+            let others: Vec<_> = everybody
+                .into_iter()
+                .chain(self.clients.clone())
+                .filter(|one| !dark.contains(one))
+                .collect();
+            let ways = between(&dark, &others);
+            self.links.harm(sim, &ways, Harm::Cut);
+            let until = now + Duration::from_millis(self.random.u64(100..3_000));
+            self.active.push(Active { until, undo: Undo::Mend(ways, Harm::Cut) });
+        }
+        for &host in hosts {
+            self.hosts[host].lose_power(&mut self.random);
+            sim.crash(self.hosts[host].name.as_str());
+        }
+    }
+
+    /// Puts a clock `ms` ahead.
+    fn set_clock(&mut self, host: usize, ms: i64) -> Undo {
+        entropy::add_skew(host, ms);
+        Undo::Clock(host, ms)
     }
 
     /// What undoes the fault, if there is something that it can act on.
-    fn begin(&mut self, sim: &mut Sim<'_>, fault: Fault) -> Option<Undo> {
+    fn begin(&mut self, sim: &mut Sim<'_>, now: Duration, fault: Fault) -> Option<Undo> {
         match fault {
             Fault::Crash => {
                 let mut running = self.running();
                 self.random.shuffle(&mut running);
                 let at_once = self.random.usize(1..=running.len().div_ceil(2).max(1));
                 running.truncate(at_once);
-                running.iter().for_each(|&host| self.crash(sim, host));
+                self.crash(sim, now, &running);
                 (!running.is_empty()).then_some(Undo::Start(running))
             }
             Fault::CrashAll => {
                 let running = self.running();
-                running.iter().for_each(|&host| self.crash(sim, host));
+                self.crash(sim, now, &running);
                 (!running.is_empty()).then_some(Undo::Start(running))
             }
             Fault::Partition => {
-                let (one, other) = self.split()?;
-                self.pairs(&one, &other, |a, b| sim.partition(a, b));
-                Some(Undo::Repair(one, other))
+                let [one, other] = self.split()?;
+                self.harm(sim, between(&one, &other), Harm::Cut)
             }
             Fault::OneWay => {
-                let (one, other) = self.split()?;
-                self.pairs(&one, &other, |a, b| sim.partition_oneway(a, b));
-                Some(Undo::Repair(one, other))
+                let [one, other] = self.split()?;
+                self.harm(sim, towards(&one, &other), Harm::Cut)
             }
             Fault::IsolateLeader => {
                 let leader = self.leader()?;
-                let others: Vec<_> =
-                    self.members().into_iter().filter(|host| *host != leader).collect();
-                self.pairs(&[leader], &others, |a, b| sim.partition(a, b));
-                (!others.is_empty()).then_some(Undo::Repair(vec![leader], others))
+                let mut others = self.members();
+                others.retain(|host| *host != leader);
+                self.harm(sim, between(&self.names(&[leader]), &self.names(&others)), Harm::Cut)
+            }
+            Fault::Clients => {
+                let ways = self.link_of_client()?;
+                let slow = Duration::from_millis(self.random.u64(20..1_500));
+                let harm = self.random.choice([Harm::Cut, Harm::Lossy, Harm::Slow(slow)])?;
+                self.harm(sim, ways, harm)
             }
             Fault::Hold => {
-                let (one, other) = self.split()?;
-                self.pairs(&one, &other, |a, b| sim.hold(a, b));
-                Some(Undo::Release(one, other))
+                let [one, other] = self.split()?;
+                self.harm(sim, towards(&one, &other), Harm::Held)
             }
             Fault::Slow => {
-                let (one, other) = self.pair()?;
+                let ways = self.pair()?;
                 let slow = Duration::from_millis(self.random.u64(20..400));
-                let [a, b] = [one, other].map(|host| self.hosts[host].name.clone());
-                sim.set_link_max_message_latency(a, b, slow);
-                Some(Undo::Quicken(one, other))
+                self.harm(sim, ways, Harm::Slow(slow))
             }
             Fault::Loss => {
-                let (one, other) = self.pair()?;
-                let [a, b] = [one, other].map(|host| self.hosts[host].name.clone());
-                sim.set_link_fail_rate(a, b, 0.02);
-                Some(Undo::Mend(one, other))
+                let ways = self.pair()?;
+                self.harm(sim, ways, Harm::Lossy)
             }
             Fault::Skew => {
                 let host = self.random.choice(self.members())?;
-                entropy::set_skew(host, self.random.i64(-8_000..8_000));
-                Some(Undo::Clock(host))
+                let ms = self.random.i64(-4_000..4_000);
+                Some(self.set_clock(host, ms))
             }
             Fault::Jump => {
                 // One at a time: while most of the voters' clocks are right, whoever sees them knows the time.
-                let is_off = |active: &Active| matches!(active.undo, Undo::Clock(_));
+                let is_off = |active: &Active| matches!(active.undo, Undo::Clock(..));
                 let host = self.random.choice(self.members())?;
                 if self.active.iter().any(is_off) {
                     return None;
                 }
-                entropy::set_skew(host, self.random.i64(-900_000..900_000));
-                Some(Undo::Clock(host))
+                let ms = self.random.i64(-900_000..900_000);
+                Some(self.set_clock(host, ms))
             }
             Fault::Churn => {
                 if !self.desk.is_clear() {
@@ -223,7 +283,7 @@ impl Nemesis {
                 }
                 let host = self.random.choice(members)?;
                 let node = self.hosts[host].node()?;
-                self.crash(sim, host);
+                self.crash(sim, now, &[host]);
                 self.hosts[host].wipe();
                 self.desk.tasks.borrow_mut().push_back(Task::Replace(host, node));
                 Some(Undo::Nothing)
@@ -237,14 +297,8 @@ impl Nemesis {
         }
     }
 
-    fn pair(&mut self) -> Option<(usize, usize)> {
-        let mut members = self.members();
-        self.random.shuffle(&mut members);
-        Some((*members.first()?, *members.get(1)?))
-    }
-
     fn undo(&mut self, sim: &mut Sim<'_>, undo: Undo) {
-        tracing::info!(?undo, "mended");
+        self.tell(format!("no more {undo:?}"));
         match undo {
             Undo::Start(hosts) => {
                 for host in hosts {
@@ -255,25 +309,8 @@ impl Nemesis {
                     }
                 }
             }
-            Undo::Repair(one, other) => {
-                self.pairs(&one, &other, |a, b| {
-                    sim.repair_oneway(a, b);
-                    sim.repair(a, b);
-                });
-            }
-            Undo::Release(one, other) => {
-                self.pairs(&one, &other, |a, b| sim.release(a, b));
-            }
-            Undo::Quicken(one, other) => {
-                let [a, b] = [one, other].map(|host| self.hosts[host].name.clone());
-                sim.set_link_max_message_latency(a, b, self.scenario.latency);
-            }
-            Undo::Mend(one, other) => {
-                let [a, b] = [one, other].map(|host| self.hosts[host].name.clone());
-                sim.set_link_fail_rate(a.clone(), b.clone(), 0.0);
-                sim.repair(a, b);
-            }
-            Undo::Clock(host) => entropy::set_skew(host, 0),
+            Undo::Mend(ways, harm) => self.links.mend(sim, &ways, harm),
+            Undo::Clock(host, ms) => entropy::add_skew(host, -ms),
             Undo::Nothing => {}
         }
     }

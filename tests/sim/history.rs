@@ -71,13 +71,30 @@ pub(crate) struct Person {
 }
 
 impl Person {
-    /// A user with a token.
-    pub(crate) fn new(name: String, class: Class, key: Vec<u8>) -> Self {
-        let generator = Generator::new(&key, Algorithm::Sha1, DIGITS);
-        let counters = if class == Class::Clocked { 0 } else { COUNTERS as u64 };
-        let passcodes: Vec<_> = (0..counters).map(|counter| generator.passcode(counter)).collect();
-        let all = passcodes.iter().cloned().collect();
-        Self { name, class, key, is_busy: false, next: 0, generator, passcodes, all }
+    /// A user with a token that shows no passcode twice: what is typed stands for one counter.
+    pub(crate) fn new(name: &str, class: Class, random: &mut fastrand::Rng) -> Self {
+        loop {
+            let mut key = vec![0; 20];
+            random.fill(&mut key);
+            let generator = Generator::new(&key, Algorithm::Sha1, DIGITS);
+            let counters = if class == Class::Clocked { 0 } else { COUNTERS as u64 };
+            let passcodes: Vec<_> =
+                (0..counters).map(|counter| generator.passcode(counter)).collect();
+            let all: BTreeSet<_> = passcodes.iter().cloned().collect();
+            if all.len() == passcodes.len() {
+                let name = name.to_owned();
+                return Self {
+                    name,
+                    class,
+                    key,
+                    is_busy: false,
+                    next: 0,
+                    generator,
+                    passcodes,
+                    all,
+                };
+            }
+        }
     }
 
     /// The password.
@@ -85,12 +102,15 @@ impl Person {
         format!("{} horse", self.name)
     }
 
+    /// The passcode that a clock shows which is `ahead` steps ahead, and its step.
+    pub(crate) fn timed_passcode(&self, ahead: i64) -> (u64, String) {
+        let step = totp::step(Timestamp(entropy::true_time_ms()), PERIOD);
+        let step = step.saturating_add_signed(ahead);
+        (step, self.generator.passcode(step))
+    }
+
     /// The next passcode and what it stands for; none when the token is used up.
     pub(crate) fn passcode(&mut self) -> Option<(u64, String)> {
-        if self.class == Class::Clocked {
-            let step = totp::step(Timestamp(entropy::true_time_ms()), PERIOD);
-            return Some((step, self.generator.passcode(step)));
-        }
         let counter = self.next;
         self.next += 1;
         self.passcode_of(counter)
@@ -125,6 +145,7 @@ pub(crate) enum Typed {
 }
 
 /// One request. Its copies are octet for octet the same.
+#[derive(Debug)]
 pub(crate) struct Login {
     /// Number of the user.
     pub(crate) person: usize,
@@ -136,6 +157,8 @@ pub(crate) struct Login {
     pub(crate) typed: Typed,
     /// Sent under the secret from before its rotation.
     pub(crate) under_old_secret: bool,
+    /// Answers a challenge that is out of date.
+    pub(crate) is_late: bool,
     /// Place of the event at which its first copy left.
     pub(crate) sent: usize,
 }
@@ -163,6 +186,10 @@ pub(crate) enum Wish {
 pub(crate) struct Change {
     /// What.
     pub(crate) wish: Wish,
+    /// At which host.
+    pub(crate) host: usize,
+    /// Place of the event at which it was asked for.
+    pub(crate) invoked: usize,
     /// How it ended, once it has.
     pub(crate) ended: Option<End>,
 }
@@ -209,10 +236,10 @@ impl History {
     }
 
     /// Adds a change that is asked for now; gives its number.
-    pub(crate) fn invoke(&mut self, wish: Wish) -> usize {
+    pub(crate) fn invoke(&mut self, wish: Wish, host: usize) -> usize {
         let number = self.changes.len();
-        self.note(Event::Invoked(number));
-        self.changes.push(Change { wish, ended: None });
+        let invoked = self.note(Event::Invoked(number));
+        self.changes.push(Change { wish, host, invoked, ended: None });
         number
     }
 
@@ -220,6 +247,16 @@ impl History {
     pub(crate) fn end(&mut self, number: usize, end: End) {
         self.changes[number].ended = Some(end);
         self.note(Event::Ended(number));
+    }
+
+    /// An event with what it is about, for the trace.
+    pub(crate) fn describe(&self, event: Event) -> String {
+        match event {
+            Event::Sent(number) => format!("{event:?} {:?}", self.logins[number]),
+            Event::Invoked(number) => format!("{event:?} {:?}", self.changes[number].wish),
+            Event::Ended(number) => format!("{event:?} {:?}", self.changes[number].ended),
+            Event::Replied(..) | Event::Healed => format!("{event:?}"),
+        }
     }
 
     /// The name of a login's user.

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +14,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio_util::sync::CancellationToken;
@@ -61,7 +61,7 @@ pub(crate) struct Identity {
     authority: CertificateDer<'static>,
     key: PrivateKey,
     /// Holds the keyring.
-    dir: TempDir,
+    dir: PathBuf,
 }
 
 impl Identity {
@@ -71,17 +71,17 @@ impl Identity {
         key: PrivateKey,
         authority: &Authority,
         data_keys: &[u8],
+        dir: PathBuf,
     ) -> anyhow::Result<Self> {
-        let dir = tempfile::tempdir()?;
-        Keyring::adopt(dir.path(), &KeySource::File(dir.path().join("data.key")), data_keys)?;
+        std::fs::create_dir(&dir)?;
+        Keyring::adopt(&dir, &KeySource::File(dir.join("data.key")), data_keys)?;
         let name = node_name(CLUSTER, node);
         let certificate = authority.certify(&name, &key.public_key(), clock::now())?;
         Ok(Self { node, certificate, authority: authority.certificate().clone(), key, dir })
     }
 
     fn keyring(&self) -> anyhow::Result<Keyring> {
-        let dir = self.dir.path();
-        Ok(Keyring::load(dir, &KeySource::File(dir.join("data.key")))?)
+        Ok(Keyring::load(&self.dir, &KeySource::File(self.dir.join("data.key")))?)
     }
 
     fn credentials(&self) -> Credentials {
@@ -154,7 +154,7 @@ impl Host {
     pub(crate) fn lose_power(&self, random: &mut fastrand::Rng) {
         let left = {
             let disk = self.disk.borrow();
-            disk.crash(random.usize(0..=disk.pending()))
+            disk.crash(random.usize(0..=disk.pending()), random.usize(0..4))
         };
         self.disk.replace(left);
         self.running.replace(None);
@@ -222,7 +222,7 @@ async fn serve(host: Rc<Host>, identity: &Identity) -> anyhow::Result<()> {
         checkpoint: Duration::from_secs(1),
         snapshot_after_entries: host.snapshot_after,
         instance: start << 8 | host.number as u64,
-        ..Options::new(identity.dir.path(), identity.node, Arc::new(clock::now))
+        ..Options::new(&identity.dir, identity.node, Arc::new(clock::now))
     };
     let disk = host.disk.borrow().clone();
     let is_founder = host.number == 0 && disk.bounds() == (0, 0) && start == 1;

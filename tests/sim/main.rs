@@ -8,7 +8,7 @@
 //! * [`world`]: one run, from the making of the cluster to its healing
 //! * [`host`], [`net`]: a host and the node on it
 //! * [`nas`], [`operator`], [`engineer`]: clients, administrators, and who replaces nodes
-//! * [`fault`]: who breaks things
+//! * [`fault`]: who breaks things; [`link`]: the links between hosts
 //! * [`history`]: what the outside has seen; [`observe`]: what can be seen of the nodes
 //! * [`invariant`]: what must hold
 //! * [`entropy`]: time and randomness for all code of the process
@@ -25,6 +25,7 @@ mod fault;
 mod history;
 mod host;
 mod invariant;
+mod link;
 mod nas;
 mod net;
 mod observe;

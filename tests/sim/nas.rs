@@ -16,6 +16,7 @@ use watchword::radius::secret::Secret;
 
 use crate::history::{Class, Event, Login, SharedHistory, Typed};
 use crate::host::{Host, RADIUS};
+use crate::scenario::{CHALLENGE_SECONDS, CLOCK_ERROR_SECONDS_MAX};
 
 /// After how long a request is sent again.
 const RETRY: Duration = Duration::from_millis(700);
@@ -23,6 +24,9 @@ const RETRY: Duration = Duration::from_millis(700);
 const TRIES: usize = 5;
 /// Logins that one client has under way.
 const LANES: usize = 3;
+/// How long somebody thinks about a challenge who answers too late, though a clock that is behind may judge what
+/// one has asked that was ahead.
+const TOO_LONG: Duration = Duration::from_secs(CHALLENGE_SECONDS + 2 * CLOCK_ERROR_SECONDS_MAX + 1);
 
 /// How a client asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +185,8 @@ impl Nas {
             Choice { person, typed: Typed::Nothing, passcode: String::new(), right_password: true };
         let passcode = match one.class {
             Class::Bypassed => return Some(choice),
+            // Also what was shown a moment ago, or will be: each step is of use once.
+            Class::Clocked => Some(one.timed_passcode(random.i64(-2..3))),
             Class::Victim if random.u8(0..100) < 70 => {
                 if self.manner.has_password() && random.bool() {
                     choice.right_password = false;
@@ -217,6 +223,7 @@ impl Nas {
             password: self.manner.has_password().then_some(choice.right_password),
             typed,
             under_old_secret: self.is_under_old_secret(),
+            is_late: false,
             sent: 0,
         };
         let passcode = &choice.passcode;
@@ -232,8 +239,13 @@ impl Nas {
                 let Some(Reply { code: Code::AccessChallenge, state: Some(state) }) = asked else {
                     return;
                 };
-                if choice.typed != Typed::Nothing {
-                    self.ask(login(choice.typed), &name, passcode, Some(&state)).await;
+                let is_late = self.random.borrow_mut().u8(0..100) < 3;
+                if is_late {
+                    sleep(TOO_LONG).await;
+                }
+                if choice.typed != Typed::Nothing && !self.orders.is_over.get() {
+                    let login = Login { is_late, ..login(choice.typed) };
+                    self.ask(login, &name, passcode, Some(&state)).await;
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! What can be seen of all nodes after a tick.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use watchword_cluster::{Inspected, NodeId, Role};
@@ -23,6 +24,10 @@ pub(crate) struct Seen {
     pub(crate) applied: u64,
     /// Whether it has changed what it has applied since the last tick.
     pub(crate) has_applied: bool,
+    /// The votes that have become durable since the last tick, as ballots.
+    pub(crate) votes: Vec<(u64, NodeId)>,
+    /// Who votes, as it knows, and how many of them may be lost.
+    pub(crate) voters: (BTreeSet<NodeId>, usize),
     /// The last purged entry, and the last one.
     pub(crate) bounds: (u64, u64),
     /// The end of its log, from the first entry that has changed.
@@ -67,6 +72,8 @@ impl Observer {
             ballot: (status.term, status.node_id),
             applied,
             has_applied,
+            votes: disk.take_votes(),
+            voters: host.voters()?,
             bounds: disk.bounds(),
             changed: disk.take_changed(),
             state,

@@ -1,6 +1,8 @@
 //! Administrators: they change users and clients at any node, and keep what they were promised.
 
+use std::cell::Cell;
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
 use data_encoding::BASE32_NOPAD;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use watchword::admin::{
     Admin, AdminError, BlockSpec, BypassSpec, ClientEdit, ClientSpec, DeviceKind, DeviceSpec,
     ImportRow, RowOutcome, SettingsEdit, UserEdit, UserSpec,
@@ -24,21 +26,25 @@ use watchword_core::id::TokenId;
 use watchword_core::node::{Authority as Replicated, NodeId};
 use watchword_core::{Applied, Command};
 
-use crate::history::{Class, End, SharedHistory, Wish};
+use crate::history::{Class, End, Person, SharedHistory, Wish};
 use crate::host::{CLUSTER, Host, Identity};
 use crate::nas::{Manner, Orders, secret};
-use crate::scenario::Scenario;
+use crate::scenario::{CHALLENGE_SECONDS, CLOCK_ERROR_SECONDS_MAX, Scenario};
 
 /// By which nodes are admitted.
 const TOKEN: TokenId = TokenId([1; 16]);
+/// How many administrators there are.
+pub(crate) const OPERATORS: usize = 3;
+/// How long one waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Users of each class.
 const USERS: [(Class, usize); 6] = [
     (Class::Plain, 6),
     (Class::Raced, 2),
     (Class::Victim, 4),
-    (Class::Managed, 3),
-    (Class::Bypassed, 1),
-    (Class::Clocked, 1),
+    (Class::Managed, 4 * OPERATORS),
+    (Class::Bypassed, OPERATORS),
+    (Class::Clocked, 3),
 ];
 
 /// What certifies nodes, and the data keys that they get.
@@ -47,25 +53,30 @@ pub(crate) struct Office {
     authority_key: PrivateKey,
     keys: Keyring,
     data_keys: Vec<u8>,
-    _dir: tempfile::TempDir,
+    /// Where each node has a directory.
+    dir: PathBuf,
+    appointed: Cell<u32>,
 }
 
 impl Office {
-    /// A new authority and data key.
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    /// A new authority and data key. Their files are in `dir`, which is nobody else's: a name that is drawn
+    /// would depend on the names that others have drawn.
+    pub(crate) fn new(dir: &Path) -> anyhow::Result<Self> {
         let (authority, authority_key) = Authority::create(CLUSTER, clock::now())?;
-        let dir = tempfile::tempdir()?;
-        let source = KeySource::File(dir.path().join("data.key"));
-        let keys = Keyring::create(dir.path(), &source)?;
+        let source = KeySource::File(dir.join("data.key"));
+        let keys = Keyring::create(dir, &source)?;
         let in_force = *watchword_core::State::default().data_keys();
         let data_keys = keys.export(&in_force)?.to_vec();
-        Ok(Self { authority, authority_key, keys, data_keys, _dir: dir })
+        let (dir, appointed) = (dir.to_owned(), Cell::new(0));
+        Ok(Self { authority, authority_key, keys, data_keys, dir, appointed })
     }
 
     /// Makes whoever is node `node` of the cluster on `host`.
     pub(crate) fn appoint(&self, host: &Host, node: NodeId) -> anyhow::Result<()> {
         let key = PrivateKey::generate()?;
-        let identity = Identity::new(node, key, &self.authority, &self.data_keys)?;
+        self.appointed.set(self.appointed.get() + 1);
+        let dir = self.dir.join(format!("identity-{}", self.appointed.get()));
+        let identity = Identity::new(node, key, &self.authority, &self.data_keys, dir)?;
         host.identity.replace(Some(Rc::new(identity)));
         Ok(())
     }
@@ -114,7 +125,7 @@ impl Office {
 /// Admits whoever will run on `host`; gives its id.
 pub(crate) async fn admit(at: &Host, host: &Host, start: u64) -> anyhow::Result<Option<NodeId>> {
     let address = host.address();
-    // A key per attempt: a repeated one would be answered with the id that it was given before.
+    // The same in every try, so that one of unknown outcome is answered with the id that it was given.
     let public_key: Arc<[u8]> =
         format!("key of {} after {start} starts", host.name).as_bytes().into();
     let admitted = at.run(async move |node| {
@@ -129,7 +140,7 @@ pub(crate) async fn admit(at: &Host, host: &Host, start: u64) -> anyhow::Result<
 }
 
 /// Waits until something is so.
-pub(crate) async fn wait_until(mut is_so: impl FnMut() -> bool) -> anyhow::Result<()> {
+async fn wait_until(mut is_so: impl FnMut() -> bool) -> anyhow::Result<()> {
     for _ in 0..5_000 {
         if is_so() {
             return Ok(());
@@ -151,6 +162,11 @@ async fn populate(
             ("lockout.passcode_failures".to_owned(), Some(scenario.failures_max.to_string())),
             ("lockout.password_failures".to_owned(), Some(scenario.failures_max.to_string())),
             ("hotp.look_ahead".to_owned(), Some("100".to_owned())),
+            ("clock.error_seconds_max".to_owned(), Some(CLOCK_ERROR_SECONDS_MAX.to_string())),
+            // A wrong clock may be wrong by more than these.
+            ("lockout.minutes".to_owned(), Some("1".to_owned())),
+            ("lockout.reset_minutes".to_owned(), Some("1".to_owned())),
+            ("challenge.seconds".to_owned(), Some(CHALLENGE_SECONDS.to_string())),
         ]
         .into(),
         ..SettingsEdit::default()
@@ -172,10 +188,8 @@ async fn populate(
     let mut rows = Vec::new();
     for (class, count) in USERS {
         for number in 0..count {
-            let mut key = vec![0; 20];
-            random.fill(&mut key);
             let name = format!("{class:?}-{number}").to_lowercase();
-            let person = crate::history::Person::new(name.clone(), class, key);
+            let person = Person::new(&name, class, &mut random);
             rows.push(ImportRow {
                 user: UserSpec {
                     username: name,
@@ -213,8 +227,9 @@ fn cheap_hash(password: &str) -> anyhow::Result<String> {
     Ok(hash.map_err(|error| anyhow::anyhow!("{error}"))?.to_string())
 }
 
-/// Somebody who asks for changes.
+/// Somebody who asks for changes, of users that are nobody else's.
 pub(crate) struct Operator {
+    number: usize,
     hosts: Rc<Vec<Rc<Host>>>,
     history: SharedHistory,
     orders: Rc<Orders>,
@@ -229,6 +244,7 @@ pub(crate) struct Operator {
 impl Operator {
     /// Somebody who has done nothing yet.
     pub(crate) fn new(
+        number: usize,
         hosts: Rc<Vec<Rc<Host>>>,
         history: SharedHistory,
         orders: Rc<Orders>,
@@ -236,45 +252,69 @@ impl Operator {
     ) -> Self {
         let random = fastrand::Rng::with_seed(seed);
         let (uncertain, shut) = (Vec::new(), Vec::new());
-        Self { hosts, history, orders, random, uncertain, shut, added: 0, version: 0 }
+        Self { number, hosts, history, orders, random, uncertain, shut, added: 0, version: 0 }
     }
 
     /// Asks for one change after the other.
     pub(crate) async fn run(mut self) -> turmoil::Result {
+        let mut turn = 0;
         loop {
             let pause = self.random.u64(20..250);
             sleep(Duration::from_millis(pause)).await;
-            if self.orders.is_calm.get() || self.orders.is_over.get() {
+            let running: Vec<_> =
+                self.hosts.iter().filter(|host| host.running.borrow().is_some()).cloned().collect();
+            if running.is_empty() || self.orders.is_over.get() {
                 continue;
             }
-            let Some(wish) = self.choose() else { continue };
-            self.fulfil(wish).await;
+            if self.orders.is_calm.get() {
+                // A change and a reading at each node in turn.
+                let host = running[turn % running.len()].clone();
+                turn += 1;
+                for wish in [self.rename(), self.read()].into_iter().flatten() {
+                    self.fulfil(wish, &host).await;
+                }
+                continue;
+            }
+            let (Some(host), Some(wish)) = (self.random.choice(running), self.choose()) else {
+                continue;
+            };
+            self.fulfil(wish, &host).await;
         }
     }
 
+    /// This one's users of a class.
+    fn own(&self, class: Class) -> Vec<usize> {
+        let history = self.history.borrow();
+        let people = history.people.iter().enumerate();
+        let of_class = people.filter(|(_, person)| person.class == class);
+        let own = of_class.skip(self.number).step_by(OPERATORS);
+        own.map(|(number, _)| number).collect()
+    }
+
+    fn rename(&mut self) -> Option<Wish> {
+        self.version += 1;
+        Some(Wish::Rename(*self.own(Class::Plain).first()?, self.version))
+    }
+
+    fn read(&self) -> Option<Wish> {
+        Some(Wish::Read(*self.own(Class::Plain).first()?))
+    }
+
     fn choose(&mut self) -> Option<Wish> {
-        let of = |class: Class, uncertain: &[usize]| -> Vec<usize> {
-            let history = self.history.borrow();
-            let people = history.people.iter().enumerate();
-            let known = people.filter(|(number, _)| !uncertain.contains(number));
-            known.filter(|(_, person)| person.class == class).map(|(number, _)| number).collect()
-        };
         match self.random.u8(0..100) {
             0..15 => {
                 self.added += 1;
-                Some(Wish::Add(format!("added-{}", self.added)))
+                Some(Wish::Add(format!("added-{}-{}", self.number, self.added)))
             }
-            15..35 => {
-                self.version += 1;
-                Some(Wish::Rename(*of(Class::Plain, &[]).first()?, self.version))
-            }
-            35..55 => Some(Wish::Read(*of(Class::Plain, &[]).first()?)),
+            15..35 => self.rename(),
+            35..55 => self.read(),
             55..88 => {
-                let managed = of(Class::Managed, &self.uncertain);
+                let mut managed = self.own(Class::Managed);
+                managed.retain(|one| !self.uncertain.contains(one));
                 let one = self.random.choice(managed)?;
                 Some(if self.shut.contains(&one) { Wish::Open(one) } else { Wish::Shut(one) })
             }
-            88..95 => Some(Wish::Bypass(*of(Class::Bypassed, &[]).first()?)),
+            88..95 => Some(Wish::Bypass(*self.own(Class::Bypassed).first()?)),
             _ if !self.orders.is_rotated.get() => {
                 let nas = Manner::ALL.iter().position(|one| *one == Manner::Rotated)?;
                 Some(Wish::Rotate(nas))
@@ -283,11 +323,8 @@ impl Operator {
         }
     }
 
-    async fn fulfil(&mut self, wish: Wish) {
-        let running: Vec<_> =
-            self.hosts.iter().filter(|host| host.running.borrow().is_some()).cloned().collect();
-        let Some(host) = self.random.choice(running) else { return };
-        let number = self.history.borrow_mut().invoke(wish.clone());
+    async fn fulfil(&mut self, wish: Wish, host: &Host) {
+        let number = self.history.borrow_mut().invoke(wish.clone(), host.number);
         if matches!(wish, Wish::Rotate(_)) {
             self.orders.is_rotated.set(true);
         }
@@ -300,28 +337,27 @@ impl Operator {
         let end = match wish.clone() {
             Wish::Add(name) => {
                 let spec = UserSpec { username: name, ..UserSpec::default() };
-                ask(&host, async move |admin| admin.add_user(spec).await.map(|_| None)).await
+                ask(host, async move |admin| admin.add_user(spec).await.map(|_| None)).await
             }
             Wish::Rename(one, version) => {
                 let (name, full_name) = (name(one), Some(version.to_string()));
                 let edit = UserEdit { full_name, ..UserEdit::default() };
-                ask(&host, async move |admin| admin.edit_user(&name, edit).await.map(|_| None))
-                    .await
+                ask(host, async move |admin| admin.edit_user(&name, edit).await.map(|_| None)).await
             }
             Wish::Read(one) => {
                 let name = name(one);
-                ask(&host, async move |admin| {
+                ask(host, async move |admin| {
                     Ok(Some(admin.user(&name).await?.full_name.parse().unwrap_or(0)))
                 })
                 .await
             }
             Wish::Shut(one) => {
                 let name = name(one);
-                ask(&host, async move |admin| shut(&admin, &name, way).await.map(|()| None)).await
+                ask(host, async move |admin| shut(&admin, &name, way).await.map(|()| None)).await
             }
             Wish::Open(one) => {
                 let name = name(one);
-                ask(&host, async move |admin| {
+                ask(host, async move |admin| {
                     admin.unblock_user(&name).await?;
                     let edit = UserEdit { enabled: Some(true), ..UserEdit::default() };
                     admin.edit_user(&name, edit).await.map(|_| None)
@@ -331,7 +367,7 @@ impl Operator {
             Wish::Bypass(one) => {
                 let name = name(one);
                 let spec = BypassSpec { reason: "locked out".to_owned(), seconds: None };
-                ask(&host, async move |admin| {
+                ask(host, async move |admin| {
                     admin.bypass_user(&name, spec, "operator").await.map(|_| None)
                 })
                 .await
@@ -340,7 +376,7 @@ impl Operator {
                 let secret = Some(secret(nas, false));
                 let edit = ClientEdit { secret, ..ClientEdit::default() };
                 let name = format!("nas{nas}");
-                ask(&host, async move |admin| admin.edit_client(&name, edit).await.map(|_| None))
+                ask(host, async move |admin| admin.edit_client(&name, edit).await.map(|_| None))
                     .await
             }
         };
@@ -384,7 +420,8 @@ async fn ask<F: Future<Output = Result<Option<u64>, AdminError>> + 'static>(
     host: &Host,
     work: impl FnOnce(Admin) -> F + 'static,
 ) -> End {
-    match host.run(move |node| work(node.admin)).await {
+    let answer = timeout(PATIENCE, host.run(move |node| work(node.admin))).await;
+    match answer.ok().flatten() {
         Some(Ok(version)) => End::Done(version),
         Some(Err(AdminError::Refused(_))) => End::Refused,
         Some(Err(AdminError::Propose(error))) if !matches!(error, ProposeError::OutcomeUnknown) => {

@@ -11,6 +11,11 @@ use fastrand::Rng;
 /// Length of a tick.
 pub(crate) const TICK: Duration = Duration::from_millis(2);
 
+/// By how much a clock may be wrong whose node goes on.
+pub(crate) const CLOCK_ERROR_SECONDS_MAX: u64 = 3;
+/// How long a challenge holds.
+pub(crate) const CHALLENGE_SECONDS: u64 = 10;
+
 /// What can happen to nodes and network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
@@ -24,6 +29,8 @@ pub(crate) enum Fault {
     OneWay,
     /// Nobody hears the leader.
     IsolateLeader,
+    /// Clients and nodes do not hear each other, or only now and then, or late.
+    Clients,
     /// Messages wait, and arrive later.
     Hold,
     /// A link is slow.
@@ -44,12 +51,13 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Crash,
         Self::CrashAll,
         Self::Partition,
         Self::OneWay,
         Self::IsolateLeader,
+        Self::Clients,
         Self::Hold,
         Self::Slow,
         Self::Loss,
@@ -95,10 +103,6 @@ impl Scenario {
         if faults.is_empty() {
             faults.push(Fault::Crash);
         }
-        // The simulated network cannot hold the messages of a link that is cut in one direction.
-        if faults.contains(&Fault::OneWay) {
-            faults.retain(|fault| *fault != Fault::Hold);
-        }
         let ms = |random: &mut Rng, choices: &[u64]| {
             Duration::from_millis(random.choice(choices).copied().unwrap_or(1))
         };
@@ -111,7 +115,7 @@ impl Scenario {
             sync: ms(&mut random, &[1, 2, 5, 20]),
             snapshot_after: random.choice([20, 50, 200, 400_000]).unwrap_or(50),
             failures_max: random.u64(2..6),
-            pause: ms(&mut random, &[400, 800, 1_500]),
+            pause: ms(&mut random, &[600, 1_200, 2_500]),
             faults,
         }
     }

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::panic;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 use turmoil::{Builder, Sim};
 use watchword::radius::packet::Code;
 use watchword_cluster::Role;
@@ -19,18 +22,19 @@ use watchword_core::node::FOUNDER;
 use crate::engineer::{self, Desk, Hand, Task};
 use crate::entropy;
 use crate::fault::Nemesis;
-use crate::history::{Event, SharedHistory};
+use crate::history::{Class, End, Event, Login, SharedHistory};
 use crate::host::{Host, all_vote, software};
 use crate::invariant::{self, Invariant, Moment};
 use crate::nas::{Manner, Nas, Orders};
 use crate::observe::{Observer, Seen};
-use crate::operator::{Office, Operator};
+use crate::operator::{OPERATORS, Office, Operator};
 use crate::scenario::{Fault, Scenario, TICK};
 
 /// How long making the cluster may take.
 const SETUP_TICKS: u64 = 30_000;
-/// How long a healed cluster may take until all nodes are ready and equal, and users get in.
-const HEAL_TICKS: u64 = 15_000;
+/// How long a healed cluster may take until all nodes are ready and equal, users get in, and each node serves
+/// its administrators: ten seconds.
+const HEAL_TICKS: u64 = 5_000;
 /// Logins that must be accepted after everything was healed.
 const ACCEPTS_AFTER_HEALING: usize = 5;
 
@@ -55,6 +59,31 @@ pub(crate) struct Report {
     pub(crate) heal_ticks: u64,
     /// How often each fault has acted.
     pub(crate) acted: BTreeMap<Fault, u64>,
+    /// Snapshots that a node was brought up by.
+    pub(crate) installed: u64,
+    /// Logins with a passcode that others send at the same time.
+    pub(crate) raced: usize,
+}
+
+impl Report {
+    /// What can be added up over many runs.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (String, u64)> {
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let [sent, accepted, refused] = self.logins.map(number);
+        let counts = [
+            ("logins", sent),
+            ("accepted", accepted),
+            ("refused", refused),
+            ("raced", number(self.raced)),
+            ("changes", number(self.changes)),
+            ("entries", self.entries),
+            ("snapshots-installed", self.installed),
+            ("nodes-added", self.churn.0),
+            ("nodes-removed", self.churn.1),
+        ];
+        let faults = self.acted.iter().map(|(fault, times)| (format!("{fault:?}"), *times));
+        counts.into_iter().map(|(name, count)| (name.to_owned(), count)).chain(faults)
+    }
 }
 
 impl fmt::Display for Report {
@@ -93,6 +122,23 @@ struct World<'a> {
     news: usize,
     trace: Trace,
     terms: u64,
+    installed: u64,
+    /// The bounds of each host's log, by its start.
+    bounds: BTreeMap<(usize, u64), (u64, u64)>,
+    /// The nodes' files. Removed with the run.
+    _dir: TempDir,
+}
+
+/// What has panicked, wherever it was caught.
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Has panics written down, of nodes, too, whose tasks nobody waits for.
+fn watch_panics() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        PANICS.lock().unwrap_or_else(PoisonError::into_inner).push(info.to_string());
+        before(info);
+    }));
 }
 
 /// Everything that happens, as a digest, and as text for those who look for the first difference.
@@ -114,17 +160,29 @@ impl Trace {
     }
 }
 
+/// The clients' hosts.
+fn clients() -> impl Iterator<Item = String> {
+    (0..Manner::ALL.len()).map(|number| format!("nas{number}"))
+}
+
 /// Runs `scenario` from beginning to end.
 ///
 /// # Errors
 /// When an invariant does not hold, or the cluster does not heal.
 pub(crate) fn run(scenario: &Scenario, trace: Option<&Path>) -> anyhow::Result<Report> {
+    watch_panics();
+    // Before anything is simulated: its name depends on what other processes are doing.
+    let dir = tempfile::tempdir()?;
     entropy::simulate(scenario.seed);
-    let mut world = World::new(scenario, trace)?;
+    let mut world = World::new(scenario, trace, dir)?;
     world.set_up()?;
-    let mut nemesis = Nemesis::new(scenario, world.hosts.clone(), world.desk.clone());
+    let clients = clients().collect();
+    let mut nemesis = Nemesis::new(scenario, world.hosts.clone(), clients, world.desk.clone());
     for _ in 0..scenario.ticks {
         nemesis.act(&mut world.sim, world.now);
+        for what in nemesis.news.drain(..) {
+            world.trace.add(&format!("{} {what}\n", world.ticks))?;
+        }
         world.tick()?;
     }
     nemesis.heal(&mut world.sim);
@@ -134,7 +192,7 @@ pub(crate) fn run(scenario: &Scenario, trace: Option<&Path>) -> anyhow::Result<R
 }
 
 impl World<'_> {
-    fn new(scenario: &Scenario, trace: Option<&Path>) -> anyhow::Result<Self> {
+    fn new(scenario: &Scenario, trace: Option<&Path>, dir: TempDir) -> anyhow::Result<Self> {
         let mut builder = Builder::new();
         builder
             .tick_duration(TICK)
@@ -154,15 +212,14 @@ impl World<'_> {
         let (orders, desk) = (Rc::new(Orders::default()), Rc::new(Desk::default()));
         orders.is_over.set(true);
         let is_set_up = Rc::new(Cell::new(false));
-        let office = Rc::new(Office::new()?);
+        let office = Rc::new(Office::new(dir.path())?);
         office.appoint(&hosts[0], FOUNDER)?;
         for host in hosts.iter() {
             let one = host.clone();
             sim.host(host.name.as_str(), move || software(one.clone()));
         }
         let mut addresses = Vec::new();
-        for number in 0..Manner::ALL.len() {
-            let name = format!("nas{number}");
+        for (number, name) in clients().enumerate() {
             addresses.push(sim.lookup(name.as_str()).to_string());
             let shared = (hosts.clone(), history.clone(), orders.clone());
             let seed = scenario.seed ^ (number as u64 + 1) << 32;
@@ -171,12 +228,14 @@ impl World<'_> {
                 Nas::run(number, hosts, history, orders, seed)
             });
         }
-        let shared = (hosts.clone(), history.clone(), orders.clone());
-        let seed = scenario.seed ^ 0x6f70;
-        sim.host("operator", move || {
-            let (hosts, history, orders) = shared.clone();
-            Operator::new(hosts, history, orders, seed).run()
-        });
+        for number in 0..OPERATORS {
+            let shared = (hosts.clone(), history.clone(), orders.clone());
+            let seed = scenario.seed ^ (0x6f70 + number as u64);
+            sim.host(format!("operator{number}"), move || {
+                let (hosts, history, orders) = shared.clone();
+                Operator::new(number, hosts, history, orders, seed).run()
+            });
+        }
         let (shared, done) = ((hosts.clone(), history.clone(), desk.clone()), is_set_up.clone());
         let scenario = scenario.clone();
         sim.host("office", {
@@ -189,7 +248,7 @@ impl World<'_> {
                     office.found(&scenario, &hosts, &addresses, &history).await?;
                     desk.tasks.borrow_mut().extend((1..scenario.nodes).map(Task::Add));
                     done.set(true);
-                    engineer::work(&desk, &office, &hosts).await
+                    engineer::work(&desk, &office, &hosts, scenario.seed).await
                 }
             }
         });
@@ -208,6 +267,9 @@ impl World<'_> {
             news: 0,
             trace: Trace::new(trace)?,
             terms: 0,
+            installed: 0,
+            bounds: BTreeMap::new(),
+            _dir: dir,
         })
     }
 
@@ -240,6 +302,9 @@ impl World<'_> {
             }
         }
         self.sim.step().map_err(|error| anyhow!("a host failed: {error}"))?;
+        if let Some(panic) = PANICS.lock().unwrap_or_else(PoisonError::into_inner).first() {
+            bail!("something panicked: {panic}");
+        }
         self.ticks += 1;
         self.now += TICK;
         entropy::set_now(self.now);
@@ -265,9 +330,14 @@ impl World<'_> {
     fn note(&mut self) -> anyhow::Result<()> {
         let history = self.history.borrow();
         for event in &history.events[self.news..] {
-            self.trace.add(&format!("{} {event:?}\n", self.ticks))?;
+            self.trace.add(&format!("{} {}\n", self.ticks, history.describe(*event)))?;
         }
         self.news = history.events.len();
+        for seen in &self.nodes {
+            let before = self.bounds.insert((seen.host, seen.start), seen.bounds);
+            // Purged up to where its own log had not got yet.
+            self.installed += u64::from(before.is_some_and(|before| before.1 < seen.bounds.0));
+        }
         for seen in self.nodes.iter().filter(|seen| seen.has_applied) {
             self.terms = self.terms.max(seen.ballot.0);
             self.trace.add(&format!(
@@ -278,7 +348,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Whether every node that belongs here is ready, and no two of them differ.
+    /// Whether every node that belongs here is ready, and none is ahead of another.
     fn is_whole(&self) -> bool {
         let members = self.hosts.iter().filter(|host| host.node().is_some()).count();
         let mut applied: Vec<_> = self.nodes.iter().map(|seen| seen.applied).collect();
@@ -299,7 +369,8 @@ impl World<'_> {
         for tick in 0..HEAL_TICKS {
             self.tick()?;
             self.retire();
-            if self.accepted_since(healed) >= ACCEPTS_AFTER_HEALING && self.desk.is_clear() {
+            let is_served = self.accepted_since(healed) >= ACCEPTS_AFTER_HEALING;
+            if is_served && self.desk.is_clear() && self.all_serve_since(healed) {
                 self.orders.is_over.set(true);
                 if self.is_whole() {
                     return Ok(tick);
@@ -351,6 +422,20 @@ impl World<'_> {
         accepted.count()
     }
 
+    /// Whether each node has made a change and given a fresh reading that were asked for after an event.
+    fn all_serve_since(&self, event: usize) -> bool {
+        let history = self.history.borrow();
+        let serves = |host: usize, version: bool| {
+            history.changes.iter().any(|change| {
+                let is_done =
+                    matches!(change.ended, Some(End::Done(of)) if of.is_some() == version);
+                change.host == host && change.invoked > event && is_done
+            })
+        };
+        let members = self.hosts.iter().filter(|host| host.node().is_some());
+        members.into_iter().all(|host| serves(host.number, true) && serves(host.number, false))
+    }
+
     /// How all hosts are.
     fn describe(&self) -> String {
         let mut text = Vec::new();
@@ -386,14 +471,16 @@ impl World<'_> {
         let [accepted, refused] =
             [Code::AccessAccept, Code::AccessReject].map(|code| self.count(code));
         let history = self.history.borrow();
-        let acknowledged = history
-            .changes
-            .iter()
-            .filter(|change| matches!(change.ended, Some(crate::history::End::Done(_))));
+        let acknowledged =
+            history.changes.iter().filter(|change| matches!(change.ended, Some(End::Done(_))));
+        let is_raced = |login: &&Login| history.people[login.person].class == Class::Raced;
+        let raced = history.logins.iter().filter(is_raced);
         Report {
             trace: data_encoding::HEXLOWER.encode(&self.trace.digest.clone().finalize()[..8]),
             ticks: self.ticks,
             logins: [history.logins.len(), accepted, refused],
+            raced: raced.count(),
+            installed: self.installed,
             changes: acknowledged.count(),
             entries: self.nodes.iter().map(|seen| seen.applied).max().unwrap_or(0),
             terms: self.terms,

@@ -39,7 +39,7 @@ async fn a_received_snapshot_is_kept_and_only_if_it_can_be_decoded() {
     assert_eq!(digest(&state_machine), state.digest().expect("encodes"));
 
     // It is on the disk: another state machine finds it after a crash.
-    let left = disk.crash(0);
+    let left = disk.crash(0, 0);
     let recovered = left.recovered();
     let shelf = Shelf::new(Medium::Memory(left), recovered.snapshot);
     let mut state_machine = StateMachine::new(shelf, Arc::default());

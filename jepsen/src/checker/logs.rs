@@ -1,4 +1,5 @@
-//! The logs of the nodes: a panic is an anomaly, whatever the clients noticed.
+//! The logs of the nodes: a panic is an anomaly, and so is an error that no fault explains, whatever the
+//! clients noticed.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -17,6 +18,13 @@ const ALARMS: [&str; 7] = [
     "the states of these nodes and this one differ",
     "state is not what the others hold",
 ];
+
+/// An error, as the product writes it.
+const ERROR: &str = "\"level\":\"ERROR\"";
+
+/// Parts of errors that every fault may cause: nobody could decide, or this node is no member any more.
+const EXPECTED: [&str; 3] =
+    ["login not decided", "administration failed", "empty its data directory"];
 
 /// How much of a line is shown.
 const SHOWN_MAX: usize = 300;
@@ -73,7 +81,9 @@ impl Scan<'_> {
             let line = String::from_utf8_lossy(&line?).into_owned();
             self.lines += 1;
             let folded = line.to_lowercase();
-            if ALARMS.iter().any(|alarm| folded.contains(alarm))
+            let is_error =
+                || line.contains(ERROR) && !EXPECTED.iter().any(|expected| line.contains(expected));
+            if (ALARMS.iter().any(|alarm| folded.contains(alarm)) || is_error())
                 && !self.ignore.iter().any(|expected| line.contains(expected))
             {
                 let shown: String = line.chars().take(SHOWN_MAX).collect();
@@ -109,6 +119,9 @@ mod tests {
         assert!(found.anomalies[0].what.contains("n1/log:2: thread 'main'"), "{found:?}");
         assert_eq!(finding("expected", text, &["src/a.rs"]).validity, Validity::Valid);
         assert_eq!(finding("quiet", "started\nstopped\n", &[]).validity, Validity::Valid);
+        let error = |message: &str| format!("{{\"level\":\"ERROR\",\"message\":\"{message}\"}}\n");
+        assert_eq!(finding("error", &error("it is wrong"), &[]).validity, Validity::Invalid);
+        assert_eq!(finding("fault", &error("login not decided"), &[]).validity, Validity::Valid);
     }
 
     #[test]

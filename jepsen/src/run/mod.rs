@@ -39,6 +39,14 @@ use crate::workload::{self, COLUMNS, Stage, Workload};
 const ENDING: (&str, &str) = ("power-all", "power-ending");
 /// Files and logs of the nodes in a run's directory.
 const NODES: &str = "nodes";
+/// Parts of what nodes say whose disks fail.
+const DISK_ERRORS: [&str; 5] = [
+    "the store failed",
+    "could not be closed",
+    "did not close",
+    "cannot be written down",
+    "is not renewed",
+];
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -57,12 +65,17 @@ pub fn plan(options: &Options) -> Result<Plan> {
     }
     let bound_ms = Some(options.heal_seconds * 1_000);
     let paths = vec![PathBuf::from(NODES)];
-    // A node that refuses a store that was damaged on purpose says so, loudly.
-    let damages = options.nemeses.iter().any(|name| name.starts_with("damage"));
-    let ignore = if damages { vec!["damaged".to_owned()] } else { Vec::new() };
-    if damages {
+    let has = |start: &str| options.nemeses.iter().any(|name| name.starts_with(start));
+    let mut ignore = Vec::new();
+    if has("damage") {
         checks.push(Check::new("", Checker::Refusal));
+        // A node that refuses a store that was damaged on purpose says so, loudly.
+        ignore.push("damaged");
     }
+    if has("disk") || has("power") || has("kill-in-write") {
+        ignore.extend(DISK_ERRORS);
+    }
+    let ignore = ignore.into_iter().map(str::to_owned).collect();
     checks.push(Check::new("", Checker::Answers));
     checks.push(Check::new("", Checker::Digest));
     checks.push(Check::new("", Checker::Availability { bound_ms }));

@@ -15,8 +15,10 @@ pub(crate) struct Acknowledged {
     checked: BTreeSet<(usize, u64, u64)>,
     /// The last acknowledged version of a full name, at each event that begins a reading.
     renamed: BTreeMap<usize, u64>,
-    /// Versions of which nobody knows whether they are, or will be, in force.
-    possible: BTreeSet<u64>,
+    /// Versions of full names of which nobody knows whether they are, or will be, in force.
+    possible: BTreeSet<(usize, u64)>,
+    /// How far the cluster was ever seen.
+    furthest: u64,
     /// The least version that a reading must give.
     readings: BTreeMap<usize, u64>,
 }
@@ -26,26 +28,25 @@ impl Acknowledged {
         let (Event::Invoked(number) | Event::Ended(number)) = event else { return Ok(()) };
         let change = &moment.history.changes[number];
         match (&change.wish, event, change.ended) {
-            (Wish::Rename(_, version), Event::Invoked(_), _) => {
-                self.possible.insert(*version);
+            (Wish::Rename(one, version), Event::Invoked(_), _) => {
+                self.possible.insert((*one, *version));
             }
             (Wish::Rename(one, version), Event::Ended(_), Some(End::Done(_))) => {
-                self.possible.remove(version);
+                self.possible.remove(&(*one, *version));
                 self.renamed.insert(*one, *version);
             }
             (Wish::Read(one), Event::Invoked(_), _) => {
                 self.readings.insert(number, self.renamed.get(one).copied().unwrap_or(0));
             }
-            (Wish::Read(_), Event::Ended(_), Some(End::Done(Some(version)))) => {
+            (Wish::Read(one), Event::Ended(_), Some(End::Done(Some(version)))) => {
                 let least = self.readings.remove(&number).unwrap_or(0);
-                if version < least && !self.possible.contains(&version) {
+                if version < least && !self.possible.contains(&(*one, version)) {
                     return Err(format!("a reading gave version {version} after {least} was told"));
                 }
             }
             (Wish::Add(name), Event::Ended(_), Some(End::Done(_))) => {
-                let applied = moment.furthest().map_or(0, |seen| seen.applied);
                 let name = UserName::canonical(name).map_err(|error| error.to_string())?;
-                self.added.push((name, applied));
+                self.added.push((name, self.furthest));
             }
             _ => {}
         }
@@ -59,6 +60,9 @@ impl Invariant for Acknowledged {
     }
 
     fn check(&mut self, moment: &Moment<'_>) -> Result<(), String> {
+        let applied = moment.furthest().map_or(0, |seen| seen.applied);
+        // Whoever acknowledged it may be down by now.
+        self.furthest = self.furthest.max(applied);
         for (_, event) in moment.events() {
             self.note(moment, event)?;
         }

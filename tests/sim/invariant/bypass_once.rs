@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Invariant, Moment};
-use crate::history::{Typed, Wish};
+use crate::history::{End, Typed, Wish};
 
 #[derive(Default)]
 pub(crate) struct BypassOnce {
@@ -24,8 +24,10 @@ impl Invariant for BypassOnce {
             let used = self.used.entry(login.person).or_default();
             used.insert(number);
             let granted = moment.history.changes.iter();
-            let granted =
-                granted.filter(|change| change.wish == Wish::Bypass(login.person)).count();
+            let granted = granted.filter(|change| {
+                change.wish == Wish::Bypass(login.person) && change.ended != Some(End::Refused)
+            });
+            let granted = granted.count();
             if used.len() > granted {
                 return Err(format!(
                     "{} was let in {} times by {granted} bypasses",

@@ -1,27 +1,71 @@
-//! Election safety: a ballot, which is a term and a node, elects nobody but that node, and nobody else makes
-//! entries under it.
+//! Election safety: whoever leads was voted for by a quorum, whose votes are on their disks; a vote on a disk
+//! never goes back; and under a ballot, which is a term and a node, nobody but that node makes entries.
 //!
 //! Two nodes may win in one term, the one with the higher id later; the ballot of the first is over then.
 //! That it decides nothing more is what log matching and leader completeness say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use watchword_cluster::{NodeId, Role};
 
 use super::{Invariant, Moment};
 
+/// A term and a node.
+type Ballot = (u64, NodeId);
+
 #[derive(Default)]
 pub(crate) struct ElectionSafety {
     /// Index and ballot of entries in the log of the node that the ballot names.
-    made: BTreeSet<(u64, (u64, NodeId))>,
+    made: BTreeSet<(u64, Ballot)>,
+    /// The latest vote of each node.
+    votes: BTreeMap<NodeId, Ballot>,
+    /// Who has voted for a ballot.
+    supporters: BTreeMap<Ballot, BTreeSet<NodeId>>,
+    /// Ballots under which somebody was seen to lead.
+    led: BTreeSet<Ballot>,
 }
 
-impl Invariant for ElectionSafety {
-    fn name(&self) -> &'static str {
-        "election safety"
+impl ElectionSafety {
+    fn check_votes(&mut self, moment: &Moment<'_>) -> Result<(), String> {
+        for seen in moment.nodes {
+            for vote in &seen.votes {
+                self.supporters.entry(*vote).or_default().insert(seen.node);
+                if let Some(before) = self.votes.insert(seen.node, *vote)
+                    && *vote < before
+                {
+                    return Err(format!(
+                        "node {} went back from vote {before:?} to {vote:?}",
+                        seen.node
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 
-    fn check(&mut self, moment: &Moment<'_>) -> Result<(), String> {
+    fn check_leaders(&mut self, moment: &Moment<'_>) -> Result<(), String> {
+        for seen in moment.nodes.iter().filter(|seen| seen.role == Role::Leader) {
+            if !self.led.insert(seen.ballot) {
+                continue;
+            }
+            let (voters, tolerance) = &seen.voters;
+            // In the middle of a change of the voters two quorums are needed, of which less is known.
+            if *tolerance != voters.len().saturating_sub(1) / 2 {
+                continue;
+            }
+            let supporters = self.supporters.get(&seen.ballot).cloned().unwrap_or_default();
+            let votes = supporters.intersection(voters).count();
+            if votes + tolerance < voters.len() {
+                return Err(format!(
+                    "node {} leads under ballot {:?} with the votes of {supporters:?} among {voters:?}",
+                    seen.node, seen.ballot
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_entries(&mut self, moment: &Moment<'_>) -> Result<(), String> {
         let entries = || {
             moment.nodes.iter().flat_map(|seen| {
                 let changed = seen.changed.iter().flatten();
@@ -30,23 +74,23 @@ impl Invariant for ElectionSafety {
         };
         self.made
             .extend(entries().filter(|(node, (_, ballot))| *node == ballot.1).map(|(_, one)| one));
-        for (node, (index, ballot)) in entries() {
-            if !self.made.contains(&(index, ballot)) {
-                return Err(format!(
-                    "node {node} holds entry {index} of ballot {ballot:?}, whose leader has not made it"
-                ));
-            }
-        }
-        let mut leaders: Vec<_> = moment
-            .nodes
-            .iter()
-            .filter(|seen| seen.role == Role::Leader)
-            .map(|seen| seen.ballot)
-            .collect();
-        leaders.sort_unstable();
-        match leaders.windows(2).find(|two| two[0] == two[1]) {
-            Some(two) => Err(format!("two nodes lead under ballot {:?}", two[0])),
-            None => Ok(()),
-        }
+        let foreign = entries().find(|(_, one)| !self.made.contains(one));
+        foreign.map_or(Ok(()), |(node, (index, ballot))| {
+            Err(format!(
+                "node {node} holds entry {index} of ballot {ballot:?}, whose leader has not made it"
+            ))
+        })
+    }
+}
+
+impl Invariant for ElectionSafety {
+    fn name(&self) -> &'static str {
+        "election safety"
+    }
+
+    fn check(&mut self, moment: &Moment<'_>) -> Result<(), String> {
+        self.check_votes(moment)?;
+        self.check_leaders(moment)?;
+        self.check_entries(moment)
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct LeaderCompleteness {
     logs: BTreeMap<usize, BTreeMap<u64, Ballot>>,
     /// The ballots of the committed entries.
     committed: BTreeMap<u64, Ballot>,
+    /// How far each host had applied when it was looked at last, by its start.
+    applied: BTreeMap<(usize, u64), u64>,
     /// The latest ballot under which each host was seen to lead.
     led: BTreeMap<usize, Ballot>,
 }
@@ -43,7 +45,8 @@ impl Invariant for LeaderCompleteness {
             let news = log.range(known + 1..).take_while(|(index, _)| **index <= seen.applied);
             self.committed.extend(news);
             // What this node calls committed must be what another has called so.
-            for (index, ballot) in log.range(seen.applied.saturating_sub(8)..=seen.applied) {
+            let before = self.applied.insert((seen.host, seen.start), seen.applied).unwrap_or(0);
+            for (index, ballot) in log.range(before.min(seen.applied)..=seen.applied) {
                 match self.committed.get(index) {
                     Some(other) if other != ballot => {
                         return Err(format!(

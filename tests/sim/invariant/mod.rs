@@ -1,11 +1,14 @@
 //! What must hold after every tick, whatever happens: one file each.
 
-use crate::history::History;
+use watchword::radius::packet::Code;
+
+use crate::history::{Event, History};
 use crate::observe::Seen;
 
 mod acknowledged;
 mod both_factors;
 mod bypass_once;
+mod challenge_in_time;
 mod digest_equality;
 mod election_safety;
 mod leader_completeness;
@@ -30,14 +33,12 @@ pub(crate) struct Moment<'a> {
 
 impl Moment<'_> {
     /// The events since the last check, with their places.
-    pub(crate) fn events(&self) -> impl Iterator<Item = (usize, crate::history::Event)> {
+    pub(crate) fn events(&self) -> impl Iterator<Item = (usize, Event)> {
         self.history.events.iter().copied().enumerate().skip(self.news)
     }
 
     /// The numbers of the logins that were accepted since the last check.
     pub(crate) fn accepted(&self) -> impl Iterator<Item = usize> {
-        use crate::history::Event;
-        use watchword::radius::packet::Code;
         self.events().filter_map(|(_, event)| match event {
             Event::Replied(login, Code::AccessAccept) => Some(login),
             _ => None,
@@ -85,6 +86,7 @@ pub(crate) fn all(failures_max: u64) -> Vec<Box<dyn Invariant>> {
         Box::new(lockout_bound::LockoutBound::new(failures_max)),
         Box::new(shut_out::ShutOut::default()),
         Box::new(bypass_once::BypassOnce::default()),
+        Box::new(challenge_in_time::ChallengeInTime),
         Box::new(acknowledged::Acknowledged::default()),
         Box::new(no_false_refusal::NoFalseRefusal),
     ]
