@@ -25,7 +25,7 @@ pub(super) const ORDER_PATIENCE: Duration = Duration::from_secs(30);
 /// How long it may take to stop in order.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 /// Entries after which a node takes a snapshot. It keeps half as many of those before.
-pub(super) const SNAPSHOT_AFTER: u64 = 1_000;
+pub(super) const SNAPSHOT_AFTER: u64 = 300;
 const RADIUS_PORT: u16 = 1812;
 const METRICS_PORT: u16 = 7480;
 const PEERS_PORT: u16 = 7400;

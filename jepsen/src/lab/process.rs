@@ -131,9 +131,10 @@ pub fn pause(pid: u32) -> Result<()> {
 /// When there is no such process, or it does not stop.
 pub fn halt(pid: u32) -> Result<()> {
     kill_process(id(pid)?, Signal::STOP).with_context(|| format!("SIGSTOP to {pid}"))?;
-    // A thread that sleeps uninterruptibly in the kernel stops on its way out of it.
+    // A thread that sleeps uninterruptibly in the kernel stops on its way out of it. One whose calls are
+    // traced stops for the tracer.
     let halted =
-        || states(pid).is_some_and(|states| states.iter().all(|state| "TD".contains(*state)));
+        || states(pid).is_some_and(|states| states.iter().all(|state| "TDt".contains(*state)));
     ensure!(wait::holds(STOPPING, halted), "process {pid} did not stop: {:?}", states(pid));
     Ok(())
 }

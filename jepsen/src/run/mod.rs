@@ -39,8 +39,11 @@ use crate::workload::{self, COLUMNS, Stage, Workload};
 const ENDING: (&str, &str) = ("power-all", "power-ending");
 /// Files and logs of the nodes in a run's directory.
 const NODES: &str = "nodes";
-/// Parts of what nodes say whose disks fail.
-const DISK_ERRORS: [&str; 5] = [
+/// Parts of what nodes, and the libraries in them, say whose disks fail.
+const DISK_ERRORS: [&str; 8] = [
+    "Input/output error",
+    "No space left",
+    "StorageError",
     "the store failed",
     "could not be closed",
     "did not close",
