@@ -13,9 +13,9 @@ use crate::config::{LogConfig, LogFormat};
 /// When the level is not a filter.
 pub fn start(config: &LogConfig) -> Result<(), ParseError> {
     // The consensus library tells its inner life at "info", and warns at every heartbeat of a peer
-    // that is away, of which we have told once; that is debugging for us. What its handle complains of,
-    // such as a peer's message that comes while this node stops, it returns to its caller besides.
-    let quiet = "openraft=error,openraft::raft=off";
+    // that is away, of which we have told once; that is debugging for us. What its handle and its
+    // heartbeats complain of while this node stops, it returns to its callers besides.
+    let quiet = "openraft=error,openraft::raft=off,openraft::core::heartbeat=off";
     let filter = EnvFilter::try_new(format!("{quiet},{}", config.level))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -56,9 +56,8 @@ fn acknowledged_proposals_survive_a_killed_process() {
 
 #[test]
 fn acknowledged_proposals_survive_power_cuts() {
-    let cuts = std::env::var(CUTS).map_or(0, |text| text.parse().expect("a number of cuts"));
+    let cuts = cuts();
     if cuts == 0 {
-        println!("skipped: set {CUTS}");
         return;
     }
     let mut lab = Lab::new();
@@ -92,6 +91,34 @@ fn acknowledged_proposals_survive_power_cuts() {
     }
     println!("{cuts} cuts: the store lost nothing; the control failed in {failures}");
     assert!(failures > 0, "the cuts did not hurt the control: they prove nothing");
+}
+
+/// Each opening leaves a note of what it has found, and what an older note tells of is overwritten soon. Only a
+/// file system that commits nothing by itself for a while shows that the latest note was lost.
+#[test]
+fn a_store_that_was_opened_again_and_again_survives_a_power_cut() {
+    let cuts = cuts();
+    for cut in 0..cuts.div_ceil(5) {
+        let mut lab = Lab::new();
+        for _ in 0..4 {
+            let mut writer = Writer::start(&lab.store(), "store");
+            writer.wait_for(900);
+            writer.kill().expect("it acknowledged something");
+        }
+        let acknowledged = lab.run_and_cut("store", 300 + 400 * cut);
+        let found = users_in(&lab.store());
+        println!("cut {cut} after openings: {acknowledged} acknowledged in all, {found} there");
+        assert!(found >= acknowledged, "{acknowledged} were acknowledged, {found} are there");
+    }
+}
+
+/// How many cuts are asked for.
+fn cuts() -> usize {
+    let cuts = std::env::var(CUTS).map_or(0, |text| text.parse().expect("a number of cuts"));
+    if cuts == 0 {
+        println!("skipped: set {CUTS}");
+    }
+    cuts
 }
 
 /// Not a test of its own: the process that is cut off.
@@ -216,7 +243,7 @@ impl Lab {
     }
 
     fn mount(&mut self) {
-        run("mount", &[&self.device, text(&self.mount)]);
+        run("mount", &["-o", "commit=300", &self.device, text(&self.mount)]);
         self.mounted = true;
     }
 

@@ -326,9 +326,11 @@ fn stamped<'a>(
 /// The outcomes of a batch of `count` that come in time, in its order. openraft tells those that were
 /// appended nothing before another leader is heard of, which in a partition may be hours.
 async fn outcomes(
-    mut results: impl futures::Stream<Item = BatchResult> + Unpin + Send,
+    results: impl futures::Stream<Item = BatchResult> + Unpin + Send,
     count: usize,
 ) -> Vec<Result<Proposed, ProposeError>> {
+    // When openraft stops, its answers end early, and must not be asked for once more after that.
+    let mut results = results.fuse();
     let mut outcomes = Vec::with_capacity(count);
     let all = async {
         while outcomes.len() < count {
@@ -358,4 +360,23 @@ async fn answer_peers(
 /// Answers. The caller may have given up; the entry is in the log all the same.
 fn tell(one: Waiting, result: Result<Proposed, ProposeError>) {
     drop(one.answer.send(result));
+}
+
+#[cfg(test)]
+mod tests {
+    use openraft::errors::Fatal;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn of_a_batch_that_openraft_drops_when_it_stops_nothing_is_known() {
+        // As openraft's own: it panics when it is asked for more after its end.
+        let results = futures::stream::unfold(Some(()), |left| async move {
+            left.map(|()| (Err(Fatal::Stopped), None))
+        });
+        let outcomes = outcomes(Box::pin(results), 3).await;
+        assert_eq!(outcomes.len(), 3);
+        let is_unknown = |one: &_| matches!(one, Err(ProposeError::OutcomeUnknown));
+        assert!(outcomes.iter().all(is_unknown));
+    }
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
+use super::create::sync_dir;
 use super::database::{self, Database};
 use super::error::damaged;
 use super::{DATABASE, Identity, OpenError, SIDECAR, STORE, Storage, check, lock, removed_marker};
@@ -51,6 +52,9 @@ fn open_checked(
     // durable: the node answers for it, and the database notes that it is there.
     file.sync_all().map_err(failed)?;
     let database = Database::open(&path, failed)?;
+    // The note of what is there takes an older one's place by its name. The older one tells of what may soon be
+    // overwritten, so the names must be durable before anything is written.
+    sync_dir(&path).map_err(failed)?;
     let identity: Identity = database
         .read_record("identity")?
         .ok_or_else(|| damaged("record \"identity\"", "missing"))?;
