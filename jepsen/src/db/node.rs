@@ -52,6 +52,8 @@ struct Inner {
     /// because only the same command finishes a join that was cut off.
     joining: Option<(String, String)>,
     id: Option<u64>,
+    /// Whether its store was damaged on purpose.
+    is_damaged: bool,
     /// What nobody asked for: that it ended, or would not start.
     surprises: Vec<String>,
 }
@@ -97,6 +99,17 @@ impl Node {
     /// `n1` for host 0.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where its store is.
+    pub(super) fn store(&self) -> PathBuf {
+        self.data().join("raft")
+    }
+
+    /// Starts it on a store that somebody has damaged; what it said when it ended, or none when it serves.
+    pub(super) fn start_damaged(&self, lab: &Lab) -> Result<Option<String>> {
+        self.inner().is_damaged = true;
+        self.try_start(lab)
     }
 
     /// Where its peers reach it.
@@ -152,8 +165,10 @@ impl Node {
     pub(super) fn start(&self, lab: &Lab) -> Result<()> {
         let Some(said) = self.try_start(lab)? else { return self.learn_id() };
         let mut inner = self.inner();
-        // A join may find nobody who would take it in; a store always opens.
-        if inner.joining.is_none() {
+        // A join may find nobody who would take it in; a store opens, if nobody has damaged it.
+        if inner.joining.is_none() && !inner.is_damaged {
+            let kept = self.logs.join(format!("refused-{:03}", inner.starts));
+            copy_files(&self.store(), &kept)?;
             let surprise = format!("start {} was refused: {said}", inner.starts);
             inner.surprises.push(surprise);
         }
@@ -178,7 +193,7 @@ impl Node {
     }
 
     /// Starts it; what it said when it ended at once, or none when it answers.
-    pub(super) fn try_start(&self, lab: &Lab) -> Result<Option<String>> {
+    fn try_start(&self, lab: &Lab) -> Result<Option<String>> {
         if self.pid().is_some() {
             if !self.has_given_up() {
                 if std::mem::take(&mut self.inner().is_drained) {
@@ -292,7 +307,9 @@ impl Node {
                 fs::remove_file(path)?;
             }
         }
-        self.inner().id = None;
+        let mut inner = self.inner();
+        inner.id = None;
+        inner.is_damaged = false;
         Ok(())
     }
 
@@ -314,6 +331,21 @@ impl Inner {
             self.process = None;
         }
     }
+}
+
+/// Copies the files below a directory.
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| to.display().to_string())?;
+    for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let path = entry?.path();
+        let copy = path.file_name().map(|name| to.join(name)).context("a name")?;
+        if path.is_dir() {
+            copy_files(&path, &copy)?;
+        } else {
+            fs::copy(&path, &copy).with_context(|| path.display().to_string())?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a file that only its owner may read, which the product insists on.

@@ -59,7 +59,7 @@ impl System for Db {
     }
 
     fn store(&self, host: usize) -> Result<PathBuf> {
-        Ok(self.node(host)?.data().join("raft"))
+        Ok(self.node(host)?.store())
     }
 
     fn kill(&self, host: usize) -> Result<()> {
@@ -75,7 +75,7 @@ impl System for Db {
     }
 
     fn start_refused(&self, host: usize) -> Result<Option<String>> {
-        self.node(host)?.try_start(&self.lab)
+        self.node(host)?.start_damaged(&self.lab)
     }
 
     fn drain(&self, host: usize) -> Result<()> {

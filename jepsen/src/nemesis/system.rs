@@ -65,7 +65,8 @@ pub trait System: Sync {
     /// When it does not end.
     fn stop(&self, host: usize) -> Result<()>;
 
-    /// Starts the node, and expects it to refuse: what it said, or none when it serves.
+    /// Starts the node, whose store was damaged, and expects it to refuse: what it said, or none when it
+    /// serves.
     ///
     /// # Errors
     /// When it neither ends nor serves.
