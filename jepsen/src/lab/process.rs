@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait;
@@ -128,13 +129,16 @@ pub fn pause(pid: u32) -> Result<()> {
 /// nobody hears of it.
 ///
 /// # Errors
-/// When there is no such process, or it does not stop.
+/// When it does not stop.
 pub fn halt(pid: u32) -> Result<()> {
-    kill_process(id(pid)?, Signal::STOP).with_context(|| format!("SIGSTOP to {pid}"))?;
-    // A thread that sleeps uninterruptibly in the kernel stops on its way out of it. One whose calls are
-    // traced stops for the tracer.
+    match kill_process(id(pid)?, Signal::STOP) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => return Err(error).with_context(|| format!("SIGSTOP to {pid}")),
+    }
+    // A thread that sleeps uninterruptibly in the kernel stops on its way out of it, and one whose calls are
+    // traced stops for the tracer. Who has just ended does nothing either.
     let halted =
-        || states(pid).is_some_and(|states| states.iter().all(|state| "TDt".contains(*state)));
+        || states(pid).is_none_or(|states| states.iter().all(|state| "TDtZ".contains(*state)));
     ensure!(wait::holds(STOPPING, halted), "process {pid} did not stop: {:?}", states(pid));
     Ok(())
 }
