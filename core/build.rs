@@ -11,6 +11,7 @@ const MUTANTS: &[&str] = &[
     "forget_decisions",
     "accept_used",
     "accept_answered_challenge",
+    "accept_expired_challenge",
     "count_no_failure",
     "trust_old_password",
     "trust_old_client",

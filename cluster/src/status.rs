@@ -61,10 +61,10 @@ pub struct Status {
     pub purged: Option<u64>,
     /// Who votes.
     pub voters: Vec<Member>,
+    /// Sets of voters, of each of which a majority decides: two in the middle of a change, one otherwise.
+    pub configurations: Vec<BTreeSet<NodeId>>,
     /// Who follows without a vote.
     pub learners: Vec<Member>,
-    /// How many voters may fail before nothing can be committed any more.
-    pub failure_tolerance: usize,
     /// Whether the leader was heard of lately; if this node leads, whether a quorum was.
     pub in_contact: bool,
     /// Whether it was taken out of service.
@@ -101,6 +101,11 @@ impl Status {
         Some(reason.to_owned())
     }
 
+    /// How many voters may fail before nothing can be committed any more.
+    pub fn failure_tolerance(&self) -> usize {
+        failure_tolerance(&self.configurations)
+    }
+
     /// Whether this node can have decisions committed, as far as it knows: its store works and it is
     /// in contact with the leader, or as the leader with a quorum.
     pub fn is_ready(&self) -> bool {
@@ -131,7 +136,7 @@ impl Cluster {
             purged: metrics.purged.map(|id| id.index),
             voters: membership.voter_ids().map(member).collect(),
             learners: membership.learner_ids().map(member).collect(),
-            failure_tolerance: failure_tolerance(membership),
+            configurations: membership.get_joint_config().clone(),
             in_contact: self.in_contact(&metrics),
             drained: self.inner.drained.load(Ordering::Relaxed),
             peers: self.inner.survey.peers(),
@@ -184,10 +189,9 @@ fn role(state: ServerState) -> Role {
     }
 }
 
-/// While the membership changes, both the old and the new voters must agree.
-fn failure_tolerance(membership: &Membership) -> usize {
+fn failure_tolerance(configurations: &[BTreeSet<NodeId>]) -> usize {
     let tolerance = |voters: &BTreeSet<NodeId>| voters.len().saturating_sub(1) / 2;
-    membership.get_joint_config().iter().map(tolerance).min().unwrap_or(0)
+    configurations.iter().map(tolerance).min().unwrap_or(0)
 }
 
 /// True when this node is the only one that votes, so that nobody else can hold a different log.
@@ -206,9 +210,11 @@ mod tests {
             let configs = voters.iter().map(|ids| ids.iter().copied().collect()).collect();
             Membership::new_with_defaults(configs, [])
         };
-        assert_eq!(failure_tolerance(&membership(&[&[1]])), 0);
-        assert_eq!(failure_tolerance(&membership(&[&[1, 2, 3]])), 1);
-        assert_eq!(failure_tolerance(&membership(&[&[1, 2, 3, 4, 5], &[1, 2]])), 0);
+        let tolerance =
+            |voters: &[&[NodeId]]| failure_tolerance(membership(voters).get_joint_config());
+        assert_eq!(tolerance(&[&[1]]), 0);
+        assert_eq!(tolerance(&[&[1, 2, 3]]), 1);
+        assert_eq!(tolerance(&[&[1, 2, 3, 4, 5], &[1, 2]]), 0);
         assert!(is_sole_voter(&membership(&[&[1]]), 1));
         assert!(!is_sole_voter(&membership(&[&[1]]), 2));
         assert!(!is_sole_voter(&membership(&[&[1, 2], &[1]]), 1));

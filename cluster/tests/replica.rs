@@ -54,7 +54,10 @@ async fn a_new_cluster_leads_itself_and_accepts_commands() {
     assert_eq!(fresh.time(), Timestamp(1_700_000_000_000), "stamped with the given clock");
 
     let status = cluster.status();
-    assert_eq!((status.role, status.leader, status.failure_tolerance), (Role::Leader, Some(1), 0));
+    assert_eq!(
+        (status.role, status.leader, status.failure_tolerance()),
+        (Role::Leader, Some(1), 0)
+    );
     assert_eq!(status.voters.len(), 1);
     assert_eq!(status.voters[0].address, "node1:7400");
     assert_eq!(status.fault, None);

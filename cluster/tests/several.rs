@@ -170,7 +170,7 @@ async fn found(pki: &Pki, count: u64) -> Vec<Site> {
     // While the last one is made a voter, the voters before it must agree by themselves, too.
     let complete = |status: Status| {
         let voters = status.voters.len();
-        voters as u64 == count && status.failure_tolerance == (voters - 1) / 2
+        voters as u64 == count && status.failure_tolerance() == (voters - 1) / 2
     };
     for site in &sites {
         site.until("all vote", |cluster| complete(cluster.status())).await;
@@ -243,7 +243,7 @@ async fn two_of_three_go_on_when_the_leader_is_gone_and_it_catches_up_again() {
 async fn of_seven_any_four_go_on() {
     let pki = Pki::new();
     let mut sites = found(&pki, 7).await;
-    assert_eq!(sites[0].cluster.status().failure_tolerance, 3);
+    assert_eq!(sites[0].cluster.status().failure_tolerance(), 3);
     // The leader among them, wherever it is: those that stay elect another.
     sites.sort_by_key(|site| site.cluster.status().role != Role::Leader);
     for gone in sites.drain(..3) {

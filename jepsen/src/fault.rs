@@ -1,9 +1,9 @@
 //! What the nemesis did, as windows of time.
 //!
 //! Its events are `info` with the fault as their operation and `{"stage": "start"}` or `"stop"` as
-//! their value; `heal` ends everything. A fault without a stage (a kill) lasts no time. What shows
-//! that it acted is in the evidence: the number `acted` counts frames dropped, processes stopped,
-//! calls failed. What was skipped, or did not act, stays in the record and hurts nobody.
+//! their value; `heal` ends everything. A fault without a stage lasts no time. What shows that it acted is
+//! in the evidence: the number `acted` counts frames dropped, processes stopped, calls failed. What was
+//! skipped, or did not act, stays in the record and counts for nothing.
 
 use serde_json::Value;
 

@@ -1,8 +1,8 @@
 //! Waiting for what another process does, with an end to it.
 //!
 //! A child's end is an event of the kernel. What a node says of itself is not, nor what `/proc` and
-//! counters show: they must be asked again and again, and the pause between two questions is here, so that nothing else in the crate
-//! waits for time to pass without knowing what for.
+//! counters show: they must be asked again and again, and the pause between two questions is here, so
+//! that nothing else in the crate waits for time to pass without knowing what for.
 
 use std::io;
 use std::process::Child;

@@ -78,7 +78,7 @@ impl Admin {
             states_equal_at: status.equal_at,
             states_differ_at: status.differs_at,
             voters: status.voters.iter().map(|voter| voter.id).collect(),
-            failure_tolerance: status.failure_tolerance,
+            failure_tolerance: status.failure_tolerance(),
             fault: status.fault,
             last_log: status.last_log.unwrap_or(0),
             applied: status.applied.unwrap_or(0),

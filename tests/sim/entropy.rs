@@ -68,6 +68,11 @@ pub(crate) fn add_skew(host: usize, ms: i64) {
     });
 }
 
+/// How many clocks are wrong.
+pub(crate) fn wrong_clocks() -> usize {
+    SKEWS.with_borrow(|skews| skews.iter().filter(|skew| **skew != 0).count())
+}
+
 /// By how much the clock of the calling host is ahead.
 fn skew_ms() -> i64 {
     let Ok(runtime) = Handle::try_current() else { return 0 };

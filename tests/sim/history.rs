@@ -157,8 +157,8 @@ pub(crate) struct Login {
     pub(crate) typed: Typed,
     /// Sent under the secret from before its rotation.
     pub(crate) under_old_secret: bool,
-    /// Answers a challenge that is out of date.
-    pub(crate) is_late: bool,
+    /// Answers a challenge that is out of date, and was asked for after so many events.
+    pub(crate) late_for: Option<usize>,
     /// Place of the event at which its first copy left.
     pub(crate) sent: usize,
 }

@@ -138,11 +138,9 @@ impl Host {
         self.identity.borrow().as_ref().map(|identity| identity.node)
     }
 
-    /// Who votes, and how many of them may be lost, as the node here knows.
-    pub(crate) fn voters(&self) -> Option<(BTreeSet<NodeId>, usize)> {
-        let running = self.running.borrow();
-        let status = running.as_ref()?.cluster.status();
-        Some((status.voters.iter().map(|voter| voter.id).collect(), status.failure_tolerance))
+    /// The sets of voters of each of which a majority decides, as the node here knows.
+    pub(crate) fn configurations(&self) -> Option<Vec<BTreeSet<NodeId>>> {
+        Some(self.running.borrow().as_ref()?.cluster.status().configurations)
     }
 
     /// Where its peers reach it.
@@ -195,10 +193,9 @@ impl Host {
 pub(crate) fn all_vote(hosts: &[Rc<Host>]) -> bool {
     let members: Vec<_> = hosts.iter().filter(|host| host.node().is_some()).collect();
     let nodes: BTreeSet<_> = members.iter().filter_map(|host| host.node()).collect();
-    // Less in the middle of a change of the voters.
-    let tolerance = nodes.len().saturating_sub(1) / 2;
-    let votes =
-        |host: &Host| host.voters().is_some_and(|known| known == (nodes.clone(), tolerance));
+    let votes = |host: &Host| {
+        host.configurations().is_some_and(|known| known.as_slice() == [nodes.clone()])
+    };
     members.iter().all(|host| host.is_ready.get() && votes(host))
 }
 

@@ -223,7 +223,7 @@ impl Nas {
             password: self.manner.has_password().then_some(choice.right_password),
             typed,
             under_old_secret: self.is_under_old_secret(),
-            is_late: false,
+            late_for: None,
             sent: 0,
         };
         let passcode = &choice.passcode;
@@ -235,6 +235,7 @@ impl Nas {
                 self.ask(login(choice.typed), &name, &format!("{password}{passcode}"), None).await;
             }
             Manner::Challenged => {
+                let before = self.history.borrow().events.len();
                 let asked = self.ask(login(Typed::Nothing), &name, &password, None).await;
                 let Some(Reply { code: Code::AccessChallenge, state: Some(state) }) = asked else {
                     return;
@@ -244,7 +245,8 @@ impl Nas {
                     sleep(TOO_LONG).await;
                 }
                 if choice.typed != Typed::Nothing && !self.orders.is_over.get() {
-                    let login = Login { is_late, ..login(choice.typed) };
+                    let late_for = is_late.then_some(before);
+                    let login = Login { late_for, ..login(choice.typed) };
                     self.ask(login, &name, passcode, Some(&state)).await;
                 }
             }

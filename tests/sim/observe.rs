@@ -8,6 +8,9 @@ use watchword_core::State;
 
 use crate::host::Host;
 
+/// A term and a node: a vote, or a leader.
+pub(crate) type Ballot = (u64, NodeId);
+
 /// A node, as it stands after a tick.
 pub(crate) struct Seen {
     /// The number of its host.
@@ -19,15 +22,15 @@ pub(crate) struct Seen {
     /// Its role.
     pub(crate) role: Role,
     /// Its term, and itself: what it leads under, if it leads.
-    pub(crate) ballot: (u64, NodeId),
+    pub(crate) ballot: Ballot,
     /// The last entry that it has applied.
     pub(crate) applied: u64,
     /// Whether it has changed what it has applied since the last tick.
     pub(crate) has_applied: bool,
-    /// The votes that have become durable since the last tick, as ballots.
-    pub(crate) votes: Vec<(u64, NodeId)>,
-    /// Who votes, as it knows, and how many of them may be lost.
-    pub(crate) voters: (BTreeSet<NodeId>, usize),
+    /// The votes that have become durable since the last tick.
+    pub(crate) votes: Vec<Ballot>,
+    /// The sets of voters, as it knows, of each of which a majority decides.
+    pub(crate) configurations: Vec<BTreeSet<NodeId>>,
     /// The last purged entry, and the last one.
     pub(crate) bounds: (u64, u64),
     /// The end of its log, from the first entry that has changed.
@@ -73,7 +76,7 @@ impl Observer {
             applied,
             has_applied,
             votes: disk.take_votes(),
-            voters: host.voters()?,
+            configurations: status.configurations,
             bounds: disk.bounds(),
             changed: disk.take_changed(),
             state,

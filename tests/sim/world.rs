@@ -458,7 +458,7 @@ impl World<'_> {
             ));
         }
         let leaders = self.nodes.iter().filter(|seen| seen.role == Role::Leader).count();
-        let voters = self.hosts.iter().find_map(|host| host.voters());
+        let voters = self.hosts.iter().find_map(|host| host.configurations());
         format!(
             "{leaders} leaders, voters {voters:?}, tasks {:?}, busy {}; {}",
             self.desk.tasks,

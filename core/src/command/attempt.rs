@@ -134,7 +134,7 @@ fn decide(state: &State, at: Moment, command: &Conclude) -> Result<Verdict, Stal
         }
     }
     if let Some(challenge) = command.challenge {
-        if challenge.expires <= at.now {
+        if challenge.expires <= at.now && !cfg!(mutant = "accept_expired_challenge") {
             return Ok(Verdict::Refused(Reason::ChallengeExpired));
         }
         if state.answered_challenges.contains(challenge)

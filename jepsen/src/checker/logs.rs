@@ -29,8 +29,8 @@ const EXPECTED: [&str; 3] =
 /// How much of a line is shown.
 const SHOWN_MAX: usize = 300;
 
-/// Scans the files, and all files of the directories, in `paths`. Lines with a part that is in
-/// `ignore` are expected.
+/// Scans the files in `paths`, and all files called `*.log` below the directories there. Errors with a part
+/// that is in `ignore` are expected; alarms never are.
 pub fn check(paths: &[PathBuf], ignore: &[String]) -> Finding {
     let mut scan = Scan { ignore, files: 0, lines: 0, alarms: Vec::new(), unreadable: Vec::new() };
     for path in paths {
@@ -69,7 +69,9 @@ impl Scan<'_> {
             .collect::<io::Result<_>>()?;
         entries.sort_unstable();
         for entry in entries {
-            self.visit(&entry);
+            if entry.is_dir() || entry.extension().is_some_and(|extension| extension == "log") {
+                self.visit(&entry);
+            }
         }
         Ok(())
     }
@@ -81,11 +83,11 @@ impl Scan<'_> {
             let line = String::from_utf8_lossy(&line?).into_owned();
             self.lines += 1;
             let folded = line.to_lowercase();
-            let is_error =
-                || line.contains(ERROR) && !EXPECTED.iter().any(|expected| line.contains(expected));
-            if (ALARMS.iter().any(|alarm| folded.contains(alarm)) || is_error())
-                && !self.ignore.iter().any(|expected| line.contains(expected))
-            {
+            let ignored = self.ignore.iter().map(String::as_str);
+            let is_explained =
+                || EXPECTED.into_iter().chain(ignored).any(|part| line.contains(part));
+            let is_alarm = ALARMS.iter().any(|alarm| folded.contains(alarm));
+            if is_alarm || (line.contains(ERROR) && !is_explained()) {
                 let shown: String = line.chars().take(SHOWN_MAX).collect();
                 let what = format!("{}:{}: {shown}", path.display(), number + 1);
                 self.alarms.push(Anomaly { key: None, what, events: Vec::new() });
@@ -104,7 +106,8 @@ mod tests {
     fn finding(name: &str, text: &str, ignore: &[&str]) -> Finding {
         let dir = std::env::temp_dir().join(format!("jepsen-{name}-{}", std::process::id()));
         std::fs::create_dir_all(dir.join("n1")).expect("a directory");
-        std::fs::write(dir.join("n1/log"), text).expect("written");
+        std::fs::write(dir.join("n1/start.log"), text).expect("written");
+        std::fs::write(dir.join("n1/store"), "panicked at").expect("written");
         let ignore: Vec<String> = ignore.iter().map(|part| (*part).to_owned()).collect();
         let finding = check(std::slice::from_ref(&dir), &ignore);
         std::fs::remove_dir_all(&dir).expect("removed");
@@ -112,15 +115,19 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_found_with_its_line_unless_it_was_expected() {
+    fn a_panic_is_found_with_its_line_and_so_is_an_error_unless_it_was_expected() {
         let text = "started\nthread 'main' panicked at src/a.rs:1:2:\n";
         let found = finding("panic", text, &[]);
         assert_eq!(found.validity, Validity::Invalid);
-        assert!(found.anomalies[0].what.contains("n1/log:2: thread 'main'"), "{found:?}");
-        assert_eq!(finding("expected", text, &["src/a.rs"]).validity, Validity::Valid);
+        assert!(found.anomalies[0].what.contains("n1/start.log:2: thread 'main'"), "{found:?}");
+        assert_eq!(finding("alarm", text, &["src/a.rs"]).validity, Validity::Invalid);
         assert_eq!(finding("quiet", "started\nstopped\n", &[]).validity, Validity::Valid);
         let error = |message: &str| format!("{{\"level\":\"ERROR\",\"message\":\"{message}\"}}\n");
         assert_eq!(finding("error", &error("it is wrong"), &[]).validity, Validity::Invalid);
+        assert_eq!(
+            finding("ignored", &error("it is wrong"), &["is wrong"]).validity,
+            Validity::Valid
+        );
         assert_eq!(finding("fault", &error("login not decided"), &[]).validity, Validity::Valid);
     }
 

@@ -52,9 +52,11 @@ struct Inner {
     /// because only the same command finishes a join that was cut off.
     joining: Option<(String, String)>,
     id: Option<u64>,
-    /// Whether its store was damaged on purpose.
-    is_damaged: bool,
-    /// What nobody asked for: that it ended, or would not start.
+    /// Whether its store is not what the cluster counts on, as it was damaged on purpose or its member removed.
+    is_forfeit: bool,
+    /// Whether a store that did not open was kept.
+    is_kept: bool,
+    /// What nobody asked for: that it ended, or would not start or stop.
     surprises: Vec<String>,
 }
 
@@ -108,8 +110,13 @@ impl Node {
 
     /// Starts it on a store that somebody has damaged; what it said when it ended, or none when it serves.
     pub(super) fn start_damaged(&self, lab: &Lab) -> Result<Option<String>> {
-        self.inner().is_damaged = true;
+        self.forfeit();
         self.try_start(lab)
+    }
+
+    /// Its store is not what the cluster counts on: it may refuse to start, until the store is wiped.
+    pub(super) fn forfeit(&self) {
+        self.inner().is_forfeit = true;
     }
 
     /// Where its peers reach it.
@@ -166,11 +173,14 @@ impl Node {
         let Some(said) = self.try_start(lab)? else { return self.learn_id() };
         let mut inner = self.inner();
         // A join may find nobody who would take it in; a store opens, if nobody has damaged it.
-        if inner.joining.is_none() && !inner.is_damaged {
-            let kept = self.logs.join(format!("refused-{:03}", inner.starts));
-            copy_files(&self.store(), &kept)?;
+        if inner.joining.is_none() && !inner.is_forfeit {
             let surprise = format!("start {} was refused: {said}", inner.starts);
             inner.surprises.push(surprise);
+            if !std::mem::replace(&mut inner.is_kept, true)
+                && let Err(error) = copy_files(&self.store(), &self.logs.join("refused"))
+            {
+                inner.surprises.push(format!("its store could not be kept: {error:#}"));
+            }
         }
         bail!("{} ended at once and said: {said}", self.name)
     }
@@ -207,6 +217,12 @@ impl Node {
         // Others may look at it meanwhile.
         let answers = self.wait_until_it_answers();
         let mut inner = self.inner();
+        if let Err(error) = &answers
+            && inner.joining.is_none()
+        {
+            let surprise = format!("start {}: {error:#}", inner.starts);
+            inner.surprises.push(surprise);
+        }
         if answers? {
             inner.joining = None;
             return Ok(None);
@@ -292,7 +308,9 @@ impl Node {
             return Ok(());
         }
         process.kill()?;
-        bail!("{} did not stop within {STOP_PATIENCE:?} of SIGTERM, and was killed", self.name)
+        let surprise = format!("did not stop within {STOP_PATIENCE:?} of SIGTERM, and was killed");
+        self.inner().surprises.push(surprise.clone());
+        bail!("{} {surprise}", self.name)
     }
 
     /// Empties its disk: what a new machine has.
@@ -309,7 +327,7 @@ impl Node {
         }
         let mut inner = self.inner();
         inner.id = None;
-        inner.is_damaged = false;
+        inner.is_forfeit = false;
         Ok(())
     }
 

@@ -91,6 +91,8 @@ impl System for Db {
     fn remove(&self, host: usize) -> Result<()> {
         let id = self.id(host)?;
         let other = self.other(host)?;
+        // Whether or not the answer arrives.
+        self.node(host)?.forfeit();
         self.node(other)?.order(&["remove", &id.to_string(), "--yes"])?;
         self.kill(host)
     }
@@ -104,6 +106,7 @@ impl System for Db {
     fn replace(&self, host: usize) -> Result<()> {
         self.kill(host)?;
         let (id, other) = (self.id(host)?.to_string(), self.other(host)?);
+        self.node(host)?.forfeit();
         let said = self.admin(other)?.run_for(&["replace", &id, "--yes"], "", ORDER_PATIENCE)?;
         if let Some(error) = said.error() {
             bail!("replace {id} on {}: {error}", self.name(other));

@@ -59,7 +59,7 @@ impl Nemesis for ClockFault {
         // The leader, whose clock stamps the entries, every other time.
         let leader = field.system.leader().filter(|_| rng.one_in(2));
         let runs = |host: &usize| field.system.pid(*host).is_some();
-        let free = |host: &usize| runs(host) && field.claim(Resource::Clock(*host));
+        let free = |host: &usize| runs(host) && field.claim_clock(*host);
         let Some(host) = leader.into_iter().chain(hosts).find(free) else {
             return Ok(Outcome::skipped("no clock to set"));
         };

@@ -55,12 +55,16 @@ impl Nemesis for Damage {
         let Some(host) = field.claim_expendable(rng) else {
             return Ok(Outcome::skipped("no member can be spared now"));
         };
-        self.host = Some(host);
-        let Some(before) = field.system.last_log(host) else {
+        // What is applied was committed: nothing may take it away, but what happens here.
+        let Some(before) = field.system.applied(host) else {
+            field.release(Resource::Node(host));
             return Ok(Outcome::skipped("the node does not say what it holds"));
         };
+        self.host = Some(host);
         field.system.stop(host)?;
         let Some((file, length)) = largest(&field.system.store(host)?)? else {
+            self.host = None;
+            field.restart(&[host])?;
             return Ok(Outcome::skipped("the store has no file"));
         };
         let changed = match self.kind {
@@ -94,7 +98,7 @@ impl Nemesis for Damage {
         self.host = None;
         field.release(Resource::Node(host));
         let votes = field.system.members()?.contains(&host);
-        Ok(Outcome::of(u64::from(votes), json!({"host": field.name(host)})))
+        Ok(Outcome::done(json!({"host": field.name(host), "votes": votes})))
     }
 }
 

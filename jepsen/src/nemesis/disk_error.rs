@@ -1,6 +1,6 @@
 //! A disk that fails, is slow, or loses its host in the middle of a write.
 //!
-//! After a failed sync nobody knows what is on the disk: the node must end, and must not try again.
+//! After a failed sync nobody knows what is on the disk: the node must give up, and must not try again.
 
 use std::time::Duration;
 
@@ -29,18 +29,15 @@ pub(super) enum Kind {
 pub(super) struct DiskError {
     kind: Kind,
     at_work: Option<(usize, Option<Trace>)>,
+    /// How often it has acted, and whether the node has ended of it.
+    effect: (u64, bool),
 }
 
 impl DiskError {
     /// A fault of that kind, not made yet.
     pub(super) fn new(kind: Kind) -> Self {
-        Self { kind, at_work: None }
+        Self { kind, at_work: None, effect: (0, false) }
     }
-}
-
-/// Ends the trace, and tells how often it acted.
-fn stop(trace: Option<Trace>) -> Result<u64> {
-    trace.map_or(Ok(0), Trace::stop)
 }
 
 impl Nemesis for DiskError {
@@ -62,6 +59,7 @@ impl Nemesis for DiskError {
             return Ok(Outcome::skipped("nobody whose disk to break"));
         };
         self.at_work = Some((host, None));
+        self.effect = (0, false);
         let Some(pid) = field.system.pid(host) else {
             self.at_work = None;
             field.release(Resource::Node(host));
@@ -82,22 +80,28 @@ impl Nemesis for DiskError {
     }
 
     fn stop(&mut self, field: &Field) -> Result<Outcome> {
-        let Some((host, trace)) = self.at_work.take() else {
+        // Whatever fails here is left for the next try, with the claim.
+        let Some((host, trace)) = &mut self.at_work else {
             return Ok(Outcome::skipped("no disk fails"));
         };
-        let ended = field.system.take_end(host);
-        let injected = if self.kind == Kind::Sync {
-            // What a failed sync should have written was never on the disk: only a loss of power shows it.
-            field.cut_power(&[host]).and(stop(trace)).and_then(|injected| {
-                field.lab.disk(host)?.remount()?;
-                Ok(injected)
-            })
-        } else {
-            stop(trace)
-        };
-        let restarted = field.restart(&[host]);
-        let injected = injected?;
-        restarted?;
+        let host = *host;
+        let loses_power = self.kind == Kind::Sync;
+        if loses_power {
+            // What a failed sync should have written was never on the disk: only a loss of power shows it, and
+            // only if it comes before the node may sync again.
+            field.halt(&[host])?;
+            self.effect.1 |= field.system.take_end(host);
+            field.cut_power(&[host])?;
+        }
+        if let Some(trace) = trace.take() {
+            self.effect.0 += trace.stop()?;
+        }
+        // A slow disk explains no end.
+        self.effect.1 |= self.kind != Kind::Slow && field.system.take_end(host);
+        field.restore_power(&[host])?;
+        self.at_work = None;
+        field.restart(&[host])?;
+        let (injected, ended) = self.effect;
         Ok(Outcome::of(injected, json!({"host": field.name(host), "node_ended": ended})))
     }
 }

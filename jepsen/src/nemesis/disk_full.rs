@@ -37,9 +37,9 @@ impl Nemesis for DiskFull {
         let Some(host) = self.host.take() else {
             return Ok(Outcome::skipped("no disk is full"));
         };
-        let ended = field.system.take_end(host);
         let disk = field.lab.disk(host)?;
         let freed = disk.free();
+        let ended = field.system.take_end(host);
         // Started also when it could not be freed: the claim must not stay.
         freed.and(field.restart(&[host]))?;
         let usage = disk.usage()?;

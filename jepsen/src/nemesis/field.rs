@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::System;
-use crate::lab::{Lab, process};
+use crate::lab::{Disk, Lab, process};
 use crate::rng::Rng;
 use crate::wait;
 
@@ -50,12 +50,14 @@ pub struct Field<'a> {
     pub system: &'a dyn System,
     /// What is taken, and whether its member may be lost.
     claims: Mutex<BTreeMap<Resource, bool>>,
+    /// The hosts without power.
+    dark: Mutex<BTreeSet<usize>>,
 }
 
 impl<'a> Field<'a> {
     /// A field where nothing is broken.
     pub fn new(lab: &'a Lab, system: &'a dyn System) -> Self {
-        Self { lab, system, claims: Mutex::default() }
+        Self { lab, system, claims: Mutex::default(), dark: Mutex::default() }
     }
 
     /// Takes `resource` for one fault; false when another has it.
@@ -68,13 +70,26 @@ impl<'a> Field<'a> {
         is_free
     }
 
+    /// Takes the clock of `host` for one fault; false when another has it, or when too few clocks would be
+    /// right: the cluster goes by the majority of them, and promises nothing when that is wrong.
+    pub fn claim_clock(&self, host: usize) -> bool {
+        let mut claims = self.claims();
+        let wrong = claims.keys().filter(|one| matches!(one, Resource::Clock(_))).count();
+        let is_free = wrong < Target::Minority.size(self.lab.hosts())
+            && !claims.contains_key(&Resource::Clock(host));
+        if is_free {
+            claims.insert(Resource::Clock(host), false);
+        }
+        is_free
+    }
+
     /// Gives it back.
     pub fn release(&self, resource: Resource) {
         self.claims().remove(&resource);
     }
 
     /// Claims running nodes as `target` says. A majority, or all, are waited for while other faults have
-    /// them; fewer than that when these last. Empty when there is nobody to hit.
+    /// them, and not touched when these last. Empty when there is nobody to hit.
     pub fn claim_nodes(&self, target: Target, rng: &mut Rng) -> Vec<usize> {
         let wanted = target.size(self.lab.hosts());
         let mut claimed = Vec::new();
@@ -90,6 +105,9 @@ impl<'a> Field<'a> {
             claimed.extend(free.take(wanted - claimed.len()));
             claimed.len() == wanted
         });
+        if target.hit(claimed.len(), self.lab.hosts()) == 0 {
+            claimed.drain(..).for_each(|host| self.release(Resource::Node(host)));
+        }
         claimed.sort_unstable();
         claimed
     }
@@ -116,19 +134,49 @@ impl<'a> Field<'a> {
         Some(host)
     }
 
-    /// Cuts the power of hosts, all at one moment; their disks are to be mounted again.
+    /// Cuts the power of hosts, all at one moment, until it is [restored](Self::restore_power).
     ///
     /// # Errors
-    /// When the kernel refuses.
+    /// When the kernel refuses. None of the nodes runs then either.
     pub fn cut_power(&self, hosts: &[usize]) -> Result<()> {
         // Without power nobody runs: not one may act on what the others, or its disk, still say.
-        for pid in hosts.iter().filter_map(|host| self.system.pid(*host)) {
-            process::halt(pid)?;
+        let mut result = self.halt(hosts);
+        for host in hosts {
+            // Whoever was cut off before has lost what there was to lose.
+            if result.is_ok() && self.dark().insert(*host) {
+                result = self.lab.disk(*host).and_then(Disk::cut);
+            }
         }
         for host in hosts {
-            self.lab.disk(*host)?.cut()?;
+            result = result.and(self.system.kill(*host));
         }
-        hosts.iter().try_for_each(|host| self.system.kill(*host))
+        result
+    }
+
+    /// Stops the nodes of hosts for good: what is left to them is to be killed.
+    ///
+    /// # Errors
+    /// When one does not stop.
+    pub fn halt(&self, hosts: &[usize]) -> Result<()> {
+        hosts.iter().filter_map(|host| self.system.pid(*host)).try_for_each(process::halt)
+    }
+
+    /// Gives hosts their power back, and tells how many journals there were to recover. Those that have power
+    /// are left alone.
+    ///
+    /// # Errors
+    /// The first failure; the others were tried, and those that failed stay dark.
+    pub fn restore_power(&self, hosts: &[usize]) -> Result<u64> {
+        let mut recovered = Ok(0);
+        for host in hosts.iter().filter(|host| self.dark().contains(host)) {
+            let mounted = self.lab.disk(*host).and_then(Disk::remount);
+            let mounted = mounted.with_context(|| format!("the disk of {}", self.name(*host)));
+            if mounted.is_ok() {
+                self.dark().remove(host);
+            }
+            recovered = recovered.and_then(|count: u64| Ok(count + u64::from(mounted?)));
+        }
+        recovered
     }
 
     /// Starts nodes and gives back the claims on them, also on those that do not start.
@@ -168,6 +216,10 @@ impl<'a> Field<'a> {
 
     fn runs(&self, host: usize) -> bool {
         self.system.pid(host).is_some()
+    }
+
+    fn dark(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+        self.dark.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn claims(&self) -> MutexGuard<'_, BTreeMap<Resource, bool>> {

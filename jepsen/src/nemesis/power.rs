@@ -1,7 +1,7 @@
 //! Power cuts: what was written and not synced is lost, too, and the file system recovers its
 //! journal.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::json;
 
 use super::field::Target;
@@ -42,24 +42,10 @@ impl Nemesis for PowerCut {
         if self.dark.is_empty() {
             return Ok(Outcome::skipped("nobody is without power"));
         }
-        let mut hosts = Vec::new();
-        let mut recovered = 0;
-        let mut result = Ok(());
-        for host in std::mem::take(&mut self.dark) {
-            let remounted = field.lab.disk(host).and_then(|disk| disk.remount());
-            match remounted.with_context(|| format!("the disk of {}", field.name(host))) {
-                Ok(journal) => {
-                    recovered += u64::from(journal);
-                    hosts.push(host);
-                }
-                Err(error) => {
-                    // Stays dark, and claimed, until the next try.
-                    self.dark.push(host);
-                    result = result.and(Err(error));
-                }
-            }
-        }
-        result.and(field.restart(&hosts))?;
+        // Stay dark, and claimed, until the next try if this fails.
+        let recovered = field.restore_power(&self.dark)?;
+        let hosts = std::mem::take(&mut self.dark);
+        field.restart(&hosts)?;
         Ok(Outcome::done(json!({"hosts": field.names(&hosts), "journals": recovered})))
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 
 use super::{Field, Nemesis, Outcome, by_name};
+use crate::lab::Disk;
 use crate::rng::Rng;
 use crate::wait;
 
@@ -70,9 +71,11 @@ impl Schedule {
     /// Runs it, tells `report` what came of each step, and undoes everything at its end. Each nemesis
     /// has a thread of its own, so that one fault may begin in the middle of another.
     ///
+    /// A step that fails is reported and nothing else: the workload goes on, and so does the schedule. An
+    /// undoing that failed is tried again in the end.
+    ///
     /// # Errors
-    /// The first failure to break something, or to undo it in the end; an undoing that failed
-    /// before is tried again then. The schedule goes on after a failure, because the workload does.
+    /// When there is no nemesis of a name, or one of them panics.
     pub fn run(&self, field: &Field, rng: &Rng, report: Report<'_>) -> Result<()> {
         let mut cast = Vec::new();
         for part in &self.parts {
@@ -82,25 +85,24 @@ impl Schedule {
             cast.push((part, Player { nemesis, field, rng: rng.fork(name), report }));
         }
         let begun = Instant::now();
-        let mut first = thread::scope(|scope| {
+        let ended = thread::scope(|scope| {
             let threads: Vec<_> = cast
                 .iter_mut()
-                .map(|(part, player)| scope.spawn(move || player.play(&part.windows, begun)))
+                .map(|(part, player)| {
+                    scope.spawn(move || player.play(&part.windows, begun, self.length))
+                })
                 .collect();
-            let ended = threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|_| Err(anyhow!("a nemesis panicked"))));
-            // All of them are waited for, whatever the first has to say.
-            ended.collect::<Vec<_>>().into_iter().collect::<Result<()>>()
+            // All of them are waited for, whatever became of the first.
+            threads.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
         });
         wait::pause(self.length.saturating_sub(begun.elapsed()));
         // Members are put back when the network is whole and their fellows run; what fails here is
         // tried again below.
         let _ = heal(field);
         for (_, player) in &mut cast {
-            first = first.and(player.step(Action::Stop));
+            player.step(Action::Stop);
         }
-        first.and(heal(field))
+        ended.into_iter().try_for_each(|end| end.map_err(|_| anyhow!("a nemesis panicked")))
     }
 }
 
@@ -113,30 +115,27 @@ struct Player<'a> {
 }
 
 impl Player<'_> {
-    /// Begins and ends at its times since `begun`. What it is too late for, because something before took
-    /// long, it leaves out: a fault of no length would count, and hurt nobody.
-    fn play(&mut self, windows: &[(Duration, Duration)], begun: Instant) -> Result<()> {
-        let mut first = Ok(());
+    /// Begins at its times since `begun`, and lasts as long as it should from when it has begun, within
+    /// `length`. What it is too late for, because something before took long, it leaves out: a fault of no
+    /// length would count, and hurt nobody.
+    fn play(&mut self, windows: &[(Duration, Duration)], begun: Instant, length: Duration) {
         for (begin, end) in windows {
             if begun.elapsed() >= *end {
                 continue;
             }
             wait::pause(begin.saturating_sub(begun.elapsed()));
-            first = first.and(self.step(Action::Start));
-            wait::pause(end.saturating_sub(begun.elapsed()));
-            // Whether it is undone in the end is what counts.
-            let _ = self.step(Action::Stop);
+            self.step(Action::Start);
+            wait::pause((*end - *begin).min(length.saturating_sub(begun.elapsed())));
+            self.step(Action::Stop);
         }
-        first
     }
 
-    fn step(&mut self, action: Action) -> Result<()> {
+    fn step(&mut self, action: Action) {
         let outcome = match action {
             Action::Start => self.nemesis.start(self.field, &mut self.rng),
             Action::Stop => self.nemesis.stop(self.field),
         };
         (self.report)(self.nemesis.name(), action, &outcome);
-        outcome.map(|_| ()).with_context(|| format!("{action:?} {}", self.nemesis.name()))
     }
 }
 
@@ -150,7 +149,8 @@ pub fn heal(field: &Field) -> Result<()> {
     for host in 0..field.lab.hosts() {
         result = result
             .and(field.lab.clock(host).and_then(|clock| clock.set(0.0)))
-            .and(field.lab.disk(host).and_then(|disk| disk.free()))
+            .and(field.restore_power(&[host]).map(drop))
+            .and(field.lab.disk(host).and_then(Disk::free))
             .and(field.system.start(host));
     }
     result

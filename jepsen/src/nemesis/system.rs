@@ -22,6 +22,7 @@ pub trait System: Sync {
     fn pid(&self, host: usize) -> Option<u32>;
 
     /// Whether the node has ended by itself. Asked by a fault that explains it: otherwise it is a defect.
+    /// Once.
     fn take_end(&self, host: usize) -> bool;
 
     /// Whether the node can commit.

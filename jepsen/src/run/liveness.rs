@@ -110,18 +110,19 @@ fn fresh_writes(name: &str, stage: &Stage<'_>, left: &dyn Fn() -> Duration) -> R
     Ok(())
 }
 
-/// Whether nodes ended, or refused to start, only when somebody made them.
+/// Whether nodes ended, or refused to start or to stop, only when somebody made them.
 pub(super) fn undisturbed(db: &Db) -> Finding {
     let surprises = db.surprises();
     let validity = if surprises.is_empty() { Validity::Valid } else { Validity::Invalid };
     let summary = match validity {
-        Validity::Valid => "no node ended by itself, and all stores opened".to_owned(),
+        Validity::Valid => "no node ended by itself, all stores opened, and all stopped".to_owned(),
         _ => surprises.join("; "),
     };
     Finding::harness("nodes", validity, summary)
 }
 
-/// Waits until all nodes hold the same at the same index, and have said so themselves, and writes down what each holds.
+/// Waits until all nodes hold the same at the same index, and have said so themselves, and writes down what
+/// each holds.
 ///
 /// # Errors
 /// When the harness fails.

@@ -48,8 +48,7 @@ impl Attempts {
             let passcode = user.key.passcode(login % LOGINS_MAX);
             let question =
                 Question { station: Some(&place), ..Question::of(&user.name, &passcode) };
-            let route = party.route();
-            let flight = party.flight(&question, route);
+            let flight = party.flight_anywhere(&question);
             party.race(vec![Racer { f: "append", key: &key, value: json!(login), flight }])?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::client::{Operator, Party, Racer};
 use super::users::Pool;
-use super::{Stage, Workload};
+use super::{Stage, Workload, logins};
 use crate::checker::{Check, Checker};
 use crate::client::radius::{Question, Reply};
 use crate::generator::Generator;
@@ -86,6 +86,6 @@ impl Workload for Bypass {
     }
 
     fn checks(&self, _nodes: usize) -> Vec<Check> {
-        vec![Check::new("bypass/", Checker::Consume { budget: 1 })]
+        logins("bypass/", Checker::Consume { budget: 1 })
     }
 }

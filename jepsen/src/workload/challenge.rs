@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::client::{Party, Racer};
 use super::users::Pool;
-use super::{Stage, Workload};
+use super::{Stage, Workload, logins};
 use crate::checker::{Check, Checker};
 use crate::client::radius::{Question, Reply};
 use crate::generator::Generator;
@@ -56,8 +56,7 @@ impl Workload for Challenge {
         let mut challenge = 0;
         while generator.draw().is_some() {
             let key = format!("{NAME}/{}/{challenge}", user.name);
-            let route = party.route();
-            let flight = party.flight(&Question::of(&user.name, ""), route);
+            let flight = party.flight_anywhere(&Question::of(&user.name, ""));
             let issue = Racer { f: "issue", key: &key, value: Value::Null, flight };
             let issued = party.race(vec![issue])?.pop().flatten();
             let Some(Reply::Challenge(state)) = issued else { continue };
@@ -82,6 +81,6 @@ impl Workload for Challenge {
     }
 
     fn checks(&self, _nodes: usize) -> Vec<Check> {
-        vec![Check::new("challenge/", Checker::Consume { budget: 1 })]
+        logins("challenge/", Checker::Consume { budget: 1 })
     }
 }

@@ -147,8 +147,14 @@ impl<'a> Party<'a> {
         Flight { request: self.radius.request(question), route }
     }
 
+    /// A new request, which is sent to one node after the other until one answers.
+    pub(super) fn flight_anywhere(&mut self, question: &Question<'_>) -> Flight {
+        let route = self.route();
+        self.flight(question, route)
+    }
+
     /// All nodes in random order: the way of a request that is sent again and again.
-    pub(super) fn route(&mut self) -> Vec<usize> {
+    fn route(&mut self) -> Vec<usize> {
         let mut route: Vec<usize> = (0..self.stage.db.size()).collect();
         self.rng.shuffle(&mut route);
         route

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::client::{Party, Racer};
 use super::users::Pool;
-use super::{Stage, Workload};
+use super::{Stage, Workload, logins};
 use crate::checker::{Check, Checker};
 use crate::client::radius::{Question, Reply};
 use crate::generator::Generator;
@@ -78,6 +78,6 @@ impl Workload for Counter {
     }
 
     fn checks(&self, _nodes: usize) -> Vec<Check> {
-        vec![Check::new("counter/", Checker::Counter)]
+        logins("counter/", Checker::Counter)
     }
 }

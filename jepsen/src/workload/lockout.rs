@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::client::{Operator, Party, Racer};
 use super::users::{Pool, User};
-use super::{Stage, Workload};
+use super::{Stage, Workload, logins};
 use crate::checker::{Check, Checker};
 use crate::client::radius::Question;
 use crate::db::{HOTP_LOOK_AHEAD, LOCKOUT_LIMIT};
@@ -70,8 +70,7 @@ impl Workload for Lockout {
             // An accept would start the count anew. It is asked for only where it must be refused.
             if refused >= usize::try_from(LOCKOUT_LIMIT)? {
                 let passcode = user.key.passcode(0);
-                let route = party.route();
-                let flight = party.flight(&Question::of(&user.name, &passcode), route);
+                let flight = party.flight_anywhere(&Question::of(&user.name, &passcode));
                 party.race(vec![Racer { f: "try", key: &key, value: Value::Null, flight }])?;
             }
             let host = party.rng.below(stage.db.size());
@@ -86,7 +85,7 @@ impl Workload for Lockout {
     }
 
     fn checks(&self, _nodes: usize) -> Vec<Check> {
-        vec![Check::new("lockout/", Checker::Lockout { limit: LOCKOUT_LIMIT })]
+        logins("lockout/", Checker::Lockout { limit: LOCKOUT_LIMIT })
     }
 }
 

@@ -108,9 +108,14 @@ pub fn plan(events: &[Event]) -> Option<Plan> {
     if checks.is_empty() {
         return None;
     }
-    let all = [Checker::Answers, Checker::Digest, Checker::Availability { bound_ms: None }];
+    let all = [Checker::Digest, Checker::Availability { bound_ms: None }];
     checks.extend(all.map(|checker| Check::new("", checker)));
     Some(Plan { checks })
+}
+
+/// The checks of logins under `keys`: the answers to them, and what `checker` finds.
+fn logins(keys: &str, checker: Checker) -> Vec<Check> {
+    vec![Check::new(keys, Checker::Answers), Check::new(keys, checker)]
 }
 
 /// Where a workload acts.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::client::{Party, Racer};
 use super::users::Pool;
-use super::{Stage, Workload};
+use super::{Stage, Workload, logins};
 use crate::checker::{Check, Checker};
 use crate::client::radius::{Question, Reply};
 use crate::generator::Generator;
@@ -107,15 +107,15 @@ impl Workload for Passcode {
         let used = std::mem::take(&mut *self.used());
         for (place, counter) in used.into_iter().rev().take(REPLAYED_MAX) {
             let user = self.pool.at(place)?;
-            let (key, route) = (format!("{NAME}/{}/{counter}", user.name), party.route());
-            let flight =
-                party.flight(&Question::of(&user.name, &user.key.passcode(counter)), route);
+            let key = format!("{NAME}/{}/{counter}", user.name);
+            let passcode = user.key.passcode(counter);
+            let flight = party.flight_anywhere(&Question::of(&user.name, &passcode));
             party.race(vec![Racer { f: "consume", key: &key, value: Value::Null, flight }])?;
         }
         Ok(())
     }
 
     fn checks(&self, _nodes: usize) -> Vec<Check> {
-        vec![Check::new("passcode/", Checker::Consume { budget: 1 })]
+        logins("passcode/", Checker::Consume { budget: 1 })
     }
 }

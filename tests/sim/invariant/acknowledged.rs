@@ -13,14 +13,13 @@ pub(crate) struct Acknowledged {
     /// Users whose addition was acknowledged, and how far the cluster had got by then.
     added: Vec<(UserName, u64)>,
     checked: BTreeSet<(usize, u64, u64)>,
-    /// The last acknowledged version of a full name, at each event that begins a reading.
-    renamed: BTreeMap<usize, u64>,
+    /// The version of each full name that was acknowledged or read last. Whoever asks for one does nothing else
+    /// meanwhile, and nobody else asks for it.
+    names: BTreeMap<usize, u64>,
     /// Versions of full names of which nobody knows whether they are, or will be, in force.
     possible: BTreeSet<(usize, u64)>,
     /// How far the cluster was ever seen.
     furthest: u64,
-    /// The least version that a reading must give.
-    readings: BTreeMap<usize, u64>,
 }
 
 impl Acknowledged {
@@ -33,15 +32,15 @@ impl Acknowledged {
             }
             (Wish::Rename(one, version), Event::Ended(_), Some(End::Done(_))) => {
                 self.possible.remove(&(*one, *version));
-                self.renamed.insert(*one, *version);
+                self.names.insert(*one, *version);
             }
-            (Wish::Read(one), Event::Invoked(_), _) => {
-                self.readings.insert(number, self.renamed.get(one).copied().unwrap_or(0));
+            (Wish::Rename(one, version), Event::Ended(_), Some(End::Refused)) => {
+                self.possible.remove(&(*one, *version));
             }
             (Wish::Read(one), Event::Ended(_), Some(End::Done(Some(version)))) => {
-                let least = self.readings.remove(&number).unwrap_or(0);
-                if version < least && !self.possible.contains(&(*one, version)) {
-                    return Err(format!("a reading gave version {version} after {least} was told"));
+                let told = self.names.insert(*one, version).unwrap_or(0);
+                if version != told && !self.possible.remove(&(*one, version)) {
+                    return Err(format!("a reading gave version {version} after {told} was told"));
                 }
             }
             (Wish::Add(name), Event::Ended(_), Some(End::Done(_))) => {

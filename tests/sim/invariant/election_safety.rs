@@ -9,9 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use watchword_cluster::{NodeId, Role};
 
 use super::{Invariant, Moment};
-
-/// A term and a node.
-type Ballot = (u64, NodeId);
+use crate::observe::Ballot;
 
 #[derive(Default)]
 pub(crate) struct ElectionSafety {
@@ -48,17 +46,13 @@ impl ElectionSafety {
             if !self.led.insert(seen.ballot) {
                 continue;
             }
-            let (voters, tolerance) = &seen.voters;
-            // In the middle of a change of the voters two quorums are needed, of which less is known.
-            if *tolerance != voters.len().saturating_sub(1) / 2 {
-                continue;
-            }
             let supporters = self.supporters.get(&seen.ballot).cloned().unwrap_or_default();
-            let votes = supporters.intersection(voters).count();
-            if votes + tolerance < voters.len() {
+            let is_majority =
+                |voters: &BTreeSet<_>| supporters.intersection(voters).count() > voters.len() / 2;
+            if !seen.configurations.iter().all(is_majority) {
                 return Err(format!(
-                    "node {} leads under ballot {:?} with the votes of {supporters:?} among {voters:?}",
-                    seen.node, seen.ballot
+                    "node {} leads under ballot {:?} with the votes of {supporters:?} among {:?}",
+                    seen.node, seen.ballot, seen.configurations
                 ));
             }
         }

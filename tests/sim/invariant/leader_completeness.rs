@@ -5,17 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use watchword_cluster::{NodeId, Role};
+use watchword_cluster::Role;
 
-use super::{Invariant, Moment};
-
-/// A leader, by its term and its id.
-type Ballot = (u64, NodeId);
+use super::{Invariant, Logs, Moment};
+use crate::observe::Ballot;
 
 #[derive(Default)]
 pub(crate) struct LeaderCompleteness {
-    /// The log of each host, as ballots by index.
-    logs: BTreeMap<usize, BTreeMap<u64, Ballot>>,
+    logs: Logs,
     /// The ballots of the committed entries.
     committed: BTreeMap<u64, Ballot>,
     /// How far each host had applied when it was looked at last, by its start.
@@ -31,16 +28,7 @@ impl Invariant for LeaderCompleteness {
 
     fn check(&mut self, moment: &Moment<'_>) -> Result<(), String> {
         for seen in moment.nodes {
-            let log = self.logs.entry(seen.host).or_default();
-            if let Some(changed) = &seen.changed {
-                let from = changed.first().map_or(seen.bounds.1 + 1, |entry| entry.index);
-                log.split_off(&from);
-                log.extend(changed.iter().map(|entry| (entry.index, entry.leader)));
-            }
-            // What a snapshot has covered may never have been committed as it stood here.
-            while log.first_key_value().is_some_and(|(index, _)| *index <= seen.bounds.0) {
-                log.pop_first();
-            }
+            let log = self.logs.follow(seen);
             let known = self.committed.last_key_value().map_or(0, |(index, _)| *index);
             let news = log.range(known + 1..).take_while(|(index, _)| **index <= seen.applied);
             self.committed.extend(news);

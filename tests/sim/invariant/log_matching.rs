@@ -9,11 +9,9 @@ use sha2::{Digest, Sha256};
 
 use watchword_cluster::{Inspected, NodeId};
 
-use super::{Invariant, Moment};
-use crate::observe::Seen;
+use super::{Invariant, Logs, Moment};
+use crate::observe::{Ballot, Seen};
 
-/// A leader, by its term and its id.
-type Ballot = (u64, NodeId);
 /// An index, and the leader that made the entry there.
 type Place = (u64, Ballot);
 
@@ -23,8 +21,7 @@ pub(crate) struct LogMatching {
     entries: BTreeMap<Place, ([u8; 32], NodeId)>,
     /// Who made the entry before, and whose log has shown it first.
     before: BTreeMap<Place, (Ballot, NodeId)>,
-    /// The last logs of the hosts, as ballots by index.
-    logs: BTreeMap<usize, BTreeMap<u64, Ballot>>,
+    logs: Logs,
 }
 
 impl LogMatching {
@@ -42,21 +39,19 @@ impl LogMatching {
     }
 
     /// What stands before may be unknown: a snapshot has covered it.
-    fn check_before(&mut self, seen: &Seen, entry: &Inspected) -> Result<(), String> {
-        let log = self.logs.entry(seen.host).or_default();
-        log.insert(entry.index, entry.leader);
-        let before = entry.index.checked_sub(1).and_then(|index| log.get(&index).copied());
-        let Some(before) = before.filter(|_| entry.index > seen.bounds.0 + 1) else {
-            return Ok(());
-        };
-        let place = (entry.index, entry.leader);
-        let (first, by) = *self.before.entry(place).or_insert((before, seen.node));
-        if first != before {
-            return Err(format!(
-                "before index {} of ballot {:?} stands {first:?} in the log of node {by}, and {before:?} in \
-                 that of node {}",
-                entry.index, entry.leader, seen.node
-            ));
+    fn check_before(&mut self, seen: &Seen, changed: &[Inspected]) -> Result<(), String> {
+        let log = self.logs.follow(seen);
+        for Inspected { index, leader, .. } in changed {
+            let before = index.checked_sub(1).and_then(|index| log.get(&index).copied());
+            let Some(before) = before else { continue };
+            let (first, by) = *self.before.entry((*index, *leader)).or_insert((before, seen.node));
+            if first != before {
+                return Err(format!(
+                    "before index {index} of ballot {leader:?} stands {first:?} in the log of node {by}, \
+                     and {before:?} in that of node {}",
+                    seen.node
+                ));
+            }
         }
         Ok(())
     }
@@ -70,12 +65,8 @@ impl Invariant for LogMatching {
     fn check(&mut self, moment: &Moment<'_>) -> Result<(), String> {
         for seen in moment.nodes {
             let Some(changed) = &seen.changed else { continue };
-            let from = changed.first().map_or(seen.bounds.1 + 1, |entry| entry.index);
-            self.logs.entry(seen.host).or_default().split_off(&from);
-            for entry in changed {
-                self.check_content(seen, entry)?;
-                self.check_before(seen, entry)?;
-            }
+            changed.iter().try_for_each(|entry| self.check_content(seen, entry))?;
+            self.check_before(seen, changed)?;
         }
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! What must hold after every tick, whatever happens: one file each.
 
+use std::collections::BTreeMap;
+
 use watchword::radius::packet::Code;
 
 use crate::history::{Event, History};
-use crate::observe::Seen;
+use crate::observe::{Ballot, Seen};
 
 mod acknowledged;
 mod both_factors;
@@ -51,6 +53,27 @@ impl Moment<'_> {
     }
 }
 
+/// The logs of the hosts, as far as they were seen: by index, who has made the entry.
+#[derive(Default)]
+struct Logs(BTreeMap<usize, BTreeMap<u64, Ballot>>);
+
+impl Logs {
+    /// Takes over what has changed in a host's log, and gives the log. What a snapshot has covered is not in
+    /// it: it may never have been committed as it stood there.
+    fn follow(&mut self, seen: &Seen) -> &BTreeMap<u64, Ballot> {
+        let log = self.0.entry(seen.host).or_default();
+        if let Some(changed) = &seen.changed {
+            let from = changed.first().map_or(seen.bounds.1 + 1, |entry| entry.index);
+            log.split_off(&from);
+            log.extend(changed.iter().map(|entry| (entry.index, entry.leader)));
+        }
+        while log.first_key_value().is_some_and(|(index, _)| *index <= seen.bounds.0) {
+            log.pop_first();
+        }
+        log
+    }
+}
+
 /// Something that must hold.
 pub(crate) trait Invariant {
     /// Its name.
@@ -86,7 +109,7 @@ pub(crate) fn all(failures_max: u64) -> Vec<Box<dyn Invariant>> {
         Box::new(lockout_bound::LockoutBound::new(failures_max)),
         Box::new(shut_out::ShutOut::default()),
         Box::new(bypass_once::BypassOnce::default()),
-        Box::new(challenge_in_time::ChallengeInTime),
+        Box::new(challenge_in_time::ChallengeInTime::default()),
         Box::new(acknowledged::Acknowledged::default()),
         Box::new(no_false_refusal::NoFalseRefusal),
     ]

@@ -19,7 +19,7 @@ impl Invariant for NoFalseRefusal {
             // A request whose client has given up may be decided after the user's next one.
             let latest = moment.history.logins.iter().rposition(|one| one.person == login.person);
             let is_plain = moment.history.people[login.person].class == Class::Plain;
-            if is_plain && latest == Some(number) && !login.is_late {
+            if is_plain && latest == Some(number) && login.late_for.is_none() {
                 let name = moment.history.name(login);
                 let recorded = moment.furthest().into_iter().flat_map(|seen| {
                     seen.state.attempts().iter_from(0).filter(|(_, one)| one.username == name)
