@@ -73,6 +73,15 @@ enum Examined {
 impl Authenticator {
     /// An authenticator on this node's replica.
     pub fn new(cluster: Cluster, keys: Arc<Keyring>) -> Self {
+        Self::comparing(cluster, keys, PasswordVerifierPool::default())
+    }
+
+    /// One that compares passwords with the help of `passwords`.
+    pub fn comparing(
+        cluster: Cluster,
+        keys: Arc<Keyring>,
+        passwords: PasswordVerifierPool,
+    ) -> Self {
         let accepted =
             |by: &'static str| counter!(names::ATTEMPTS, "verdict" => "accepted", "reason" => by);
         let meters = Meters {
@@ -80,7 +89,6 @@ impl Authenticator {
             by_bypass: accepted("one-time bypass"),
             by_unknown_user: accepted("unknown user"),
         };
-        let passwords = PasswordVerifierPool::default();
         Self { cluster, keys, passwords, meters: Arc::new(meters) }
     }
 

@@ -49,16 +49,23 @@ pub enum HashError {
 #[derive(Clone)]
 pub struct PasswordVerifierPool {
     permits: Arc<Semaphore>,
+    /// What is compared with when there is no hash; a match counts for nothing.
+    nobody: Arc<str>,
 }
 
 impl Default for PasswordVerifierPool {
     fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { permits: Arc::new(Semaphore::new(cores)) }
+        Self::new(&NOBODY)
     }
 }
 
 impl PasswordVerifierPool {
+    /// A pool that compares with the argon2id hash `nobody` when there is no hash: it takes the time of that.
+    pub fn new(nobody: &str) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { permits: Arc::new(Semaphore::new(cores)), nobody: nobody.into() }
+    }
+
     /// Whether `password` has the argon2id hash `phc`. Without a hash the answer is no, after the
     /// time that a comparison takes: who asks must not learn whether there is a user.
     pub(super) async fn verify(
@@ -71,17 +78,18 @@ impl PasswordVerifierPool {
         let permit = self.permits.clone().acquire_owned();
         let permit = tokio::time::timeout(PATIENCE, permit).await.map_err(|_| Error::Overloaded)?;
         let permit = permit.map_err(|_| Error::Password)?;
+        let nobody = self.nobody.clone();
         let compare = move || {
             let _permit = permit;
             let known = phc.as_deref().and_then(|phc| std::str::from_utf8(phc).ok());
-            let matches = Argon2::default().verify_password(&password, known.unwrap_or(&NOBODY));
+            let matches = Argon2::default().verify_password(&password, known.unwrap_or(&nobody));
             known.is_some() && matches.is_ok()
         };
         watchword_cluster::off_thread(compare).await.map_err(|_| Error::Password)
     }
 }
 
-/// The hash that a password is compared with when there is none; a match counts for nothing.
+/// A hash of the usual cost.
 static NOBODY: LazyLock<String> = LazyLock::new(|| {
     Argon2::default()
         .hash_password_with_salt(b"nobody", b"no user, no salt")

@@ -176,11 +176,6 @@ impl Nas {
         } else if self.orders.is_calm.get() {
             return None;
         }
-        // A node spends a real hash on the password of whoever it refuses: thirty milliseconds.
-        let is_refused = matches!(one.class, Class::Victim | Class::Managed);
-        if is_refused && self.manner.has_password() && random.u8(0..100) < 88 {
-            return None;
-        }
         let mut choice =
             Choice { person, typed: Typed::Nothing, passcode: String::new(), right_password: true };
         let passcode = match one.class {

@@ -220,7 +220,7 @@ async fn populate(
 }
 
 /// A hash that costs next to nothing to compare with.
-fn cheap_hash(password: &str) -> anyhow::Result<String> {
+pub(crate) fn cheap_hash(password: &str) -> anyhow::Result<String> {
     let params = Params::new(8, 1, 1, None).map_err(anyhow::Error::msg)?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let hash = argon2.hash_password_with_salt(password.as_bytes(), b"salt of no matter");
