@@ -50,6 +50,8 @@ const DISK_ERRORS: [&str; 8] = [
     "cannot be written down",
     "is not renewed",
 ];
+/// The same, of stores that were damaged.
+const DAMAGE: [&str; 3] = ["damaged", "corruption", "corrupted"];
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -75,8 +77,8 @@ pub fn plan(options: &Options) -> Result<Plan> {
     let mut ignore = Vec::new();
     if has(&["damage"]) {
         checks.push(Check::new("", Checker::Refusal));
-        // A node that refuses a store that was damaged on purpose says so, loudly.
-        ignore.push("damaged");
+        // A node that refuses a store that was damaged on purpose says so, loudly, and so does its database.
+        ignore.extend(DAMAGE);
     }
     // A disk that is only slow fails at nothing.
     if has(&["disk-full", "disk-sync", "disk-write", "power", "kill-in-write"]) {
