@@ -50,6 +50,13 @@ pub fn windows(events: &[Event]) -> Vec<Window> {
             window.details.extend(details(event));
             continue;
         }
+        // Undone after the heal: what it counts is its fault's.
+        let last = windows.iter_mut().rev().find(|window| window.fault == event.f);
+        if let ("stop", Some(window)) = (stage, last) {
+            window.acted = window.acted.max(acted(event));
+            window.details.extend(details(event));
+            continue;
+        }
         if event.f == HEAL {
             for at in open.drain(..) {
                 windows[at].until = event.time;
@@ -101,6 +108,8 @@ mod tests {
         sample.nemesis("partition", "stop", 412);
         sample.nemesis("kill", "", 1);
         sample.nemesis("heal", "", 0);
+        // Undone after the heal.
+        sample.nemesis("pause", "stop", 3);
         sample.nemesis("clock", "start", 1);
         sample.done("read", "u1", 0);
         let found = windows(&sample.events);
@@ -110,10 +119,10 @@ mod tests {
             found.iter().map(brief).collect::<Vec<_>>(),
             [
                 ("partition".to_owned(), 0, 2_000, 412),
-                ("pause".to_owned(), 1_000, 4_000, 1),
+                ("pause".to_owned(), 1_000, 4_000, 3),
                 ("kill".to_owned(), 3_000, 3_000, 1),
                 ("heal".to_owned(), 4_000, 4_000, 0),
-                ("clock".to_owned(), 5_000, 7_000, 1),
+                ("clock".to_owned(), 6_000, 8_000, 1),
             ]
         );
         assert_eq!(heals(&sample.events).count(), 1);

@@ -41,6 +41,11 @@ impl<'a> Operation<'a> {
         self.kind() == Kind::Ok
     }
 
+    /// The interface that was used.
+    pub fn via(&self) -> &'a str {
+        self.invocation.via.as_deref().unwrap_or_default()
+    }
+
     /// Which operation it is.
     pub fn f(&self) -> &'a str {
         &self.invocation.f

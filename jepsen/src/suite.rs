@@ -76,6 +76,9 @@ fn heal_seconds() -> u64 {
     30
 }
 
+/// The shortest time between two steps of one nemesis, in seconds.
+const PACE_MIN: f64 = 0.1;
+
 impl Suite {
     /// A shipped suite by its name, or one from a file.
     ///
@@ -85,7 +88,9 @@ impl Suite {
         let shipped: BTreeMap<&str, &str> = SHIPPED.into_iter().collect();
         let text = match shipped.get(name) {
             Some(text) => (*text).to_owned(),
-            None if Path::new(name).exists() => fs::read_to_string(name)?,
+            None if Path::new(name).exists() => {
+                fs::read_to_string(name).with_context(|| format!("suite {name}"))?
+            }
             None => {
                 let names: Vec<&str> = shipped.keys().copied().collect();
                 bail!(
@@ -95,6 +100,7 @@ impl Suite {
             }
         };
         let suite: Self = toml::from_str(&text).with_context(|| format!("suite {name}"))?;
+        ensure!(!suite.runs.is_empty(), "suite {name} has no runs");
         suite.runs.iter().try_for_each(Run::check)?;
         Ok(suite)
     }
@@ -112,8 +118,8 @@ impl Run {
         }
         let (min, max) = self.pace;
         ensure!(
-            0.0 <= min && min <= max,
-            "run {:?}: a pace has a shortest and a longest time",
+            PACE_MIN <= min && min <= max,
+            "run {:?}: a pace has a shortest and a longest time, of {PACE_MIN} s at least",
             self.name
         );
         Ok(())

@@ -192,6 +192,8 @@ pub(crate) struct Change {
     pub(crate) invoked: usize,
     /// How it ended, once it has.
     pub(crate) ended: Option<End>,
+    /// Place of the event at which it ended.
+    pub(crate) ended_at: Option<usize>,
 }
 
 /// How a change ended.
@@ -239,14 +241,15 @@ impl History {
     pub(crate) fn invoke(&mut self, wish: Wish, host: usize) -> usize {
         let number = self.changes.len();
         let invoked = self.note(Event::Invoked(number));
-        self.changes.push(Change { wish, host, invoked, ended: None });
+        self.changes.push(Change { wish, host, invoked, ended: None, ended_at: None });
         number
     }
 
     /// Ends a change.
     pub(crate) fn end(&mut self, number: usize, end: End) {
-        self.changes[number].ended = Some(end);
-        self.note(Event::Ended(number));
+        let at = self.note(Event::Ended(number));
+        let change = &mut self.changes[number];
+        (change.ended, change.ended_at) = (Some(end), Some(at));
     }
 
     /// An event with what it is about, for the trace.

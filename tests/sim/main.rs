@@ -95,8 +95,9 @@ enum Command {
 
 #[derive(clap::Args, Clone, Copy)]
 struct Length {
-    /// Ticks of two milliseconds with faults; the healing comes on top
-    #[arg(long, default_value_t = 10_000)]
+    /// Ticks of two milliseconds with faults; the healing comes on top. No more than 20,000: a user who is locked
+    /// must stay so for all of the run
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=20_000))]
     ticks: u64,
 }
 

@@ -1,7 +1,9 @@
 //! How the service was while it was hurt: figures, and one bound.
 //!
 //! Faults cost time, and that is no anomaly. After everything is healed it is: then the next
-//! operation must succeed within a bound.
+//! operation must succeed within a bound, and every node must answer.
+
+use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
@@ -11,6 +13,8 @@ use crate::history::Event;
 use crate::operation::Operation;
 
 const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
+/// Logins after which it is no chance that a node has answered none.
+const LOGINS_PER_NODE: usize = 20;
 
 /// Measures gaps and latencies; if there is a bound, the first `ok` after each `heal` must come
 /// within so many milliseconds.
@@ -33,7 +37,10 @@ pub fn check(events: &[Event], operations: &[Operation<'_>], bound_ms: Option<u6
         (events.first().map_or(0, |event| event.time), events.last().map_or(0, |event| event.time));
     let gaps: Vec<Value> = windows.iter().map(|window| gap_within(window, &times)).collect();
     let longest = longest_gap(&times, times.first().copied().unwrap_or(from), until);
-    let (anomalies, heals) = late_recoveries(events, &successes, bound_ms);
+    let (mut anomalies, heals) = late_recoveries(events, &successes, bound_ms);
+    if bound_ms.is_some() {
+        anomalies.extend(silent_nodes(events, operations));
+    }
     let summary = format!(
         "{} operations succeeded, {} of them under a fault; the longest gap was {} ms",
         times.len(),
@@ -52,6 +59,25 @@ pub fn check(events: &[Event], operations: &[Operation<'_>], bound_ms: Option<u6
         .figure("gaps_under_fault", gaps)
         .figure("latency_under_fault", percentiles(inside))
         .figure("latency_otherwise", percentiles(outside))
+}
+
+/// Nodes that have answered no login since the last heal, though many were asked: clients go elsewhere, and
+/// miss nothing.
+fn silent_nodes(events: &[Event], operations: &[Operation<'_>]) -> Vec<Anomaly> {
+    let Some(heal) = fault::heals(events).last() else { return Vec::new() };
+    let logins = || operations.iter().filter(|one| one.via() == "radius");
+    let nodes: BTreeSet<&str> = logins().map(Operation::node).collect();
+    let since: Vec<_> = logins().filter(|one| one.is_ok() && one.called() > heal.index).collect();
+    if since.len() < nodes.len() * LOGINS_PER_NODE {
+        return Vec::new();
+    }
+    let answering: BTreeSet<&str> = since.iter().map(|one| one.node()).collect();
+    let silent = nodes.difference(&answering);
+    let anomaly = |node: &&str| {
+        let what = format!("{node} has answered none of {} logins after the heal", since.len());
+        Anomaly { key: None, what, events: vec![heal.index] }
+    };
+    silent.map(anomaly).collect()
 }
 
 /// What exceeds the bound, and how many heals there were.
@@ -134,6 +160,28 @@ mod tests {
         for event in &mut sample.events[first..] {
             event.time += ms * NANOSECONDS_PER_MILLISECOND;
         }
+    }
+
+    #[test]
+    fn a_node_that_answers_no_login_after_the_heal_is_found() {
+        let mut sample = Sample::new();
+        let mut logins = |count: usize, silent: usize, heal: bool| {
+            if heal {
+                sample.nemesis("heal", "", 0);
+            }
+            for number in 0..count {
+                let host = if number % 3 == silent { 0 } else { number % 3 };
+                sample.done_at(["n1", "n2", "n3"][host], "login", "", 0);
+            }
+            for event in &mut sample.events {
+                event.via = Some("radius".to_owned());
+            }
+            finding(&sample, Some(30_000)).anomalies
+        };
+        assert!(logins(3, 9, false).is_empty());
+        assert!(logins(30, 2, true).is_empty(), "too few to tell");
+        let anomalies = logins(90, 2, true);
+        assert_eq!(anomalies[0].what, "n3 has answered none of 90 logins after the heal");
     }
 
     fn finding(sample: &Sample, bound_ms: Option<u64>) -> Finding {

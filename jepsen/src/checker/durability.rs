@@ -29,7 +29,17 @@ pub fn check(operations: &[Operation<'_>], nodes: &BTreeSet<String>) -> Result<F
         for last in operations.iter().filter(|one| one.f() == "final" && one.is_ok()) {
             finals += 1;
             read.insert(last.node());
-            let present: HashSet<i64> = last.integers()?.into_iter().collect();
+            let listed = last.integers()?;
+            let mut present = HashSet::new();
+            for value in listed {
+                if !present.insert(value) {
+                    let what =
+                        format!("the value {value} is there twice at node {:?}", last.node());
+                    let shown: Vec<_> =
+                        adds.get(&value).copied().into_iter().chain([*last]).collect();
+                    anomalies.push(Anomaly::of(key, what, &shown));
+                }
+            }
             check_final(key, last, &adds, &present, &mut anomalies);
             let unknown =
                 |value: &&i64| adds.get(value).is_some_and(|add| add.kind() == Kind::Info);
@@ -132,6 +142,12 @@ mod tests {
     #[test]
     fn what_failed_or_came_from_nowhere_is_found() {
         assert_eq!(finding(json!([1, 2, 9]), &[]).anomalies.len(), 2);
+    }
+
+    #[test]
+    fn what_is_there_twice_is_found() {
+        let found = finding(json!([1, 1]), &[]);
+        assert_eq!(found.anomalies[0].what, "the value 1 is there twice at node \"n1\"");
     }
 
     #[test]

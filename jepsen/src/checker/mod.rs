@@ -32,7 +32,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use plan::{Check, Checker, Plan};
+pub use plan::{Check, Checker, Excuse, Plan};
 
 use crate::history::Event;
 use crate::operation::{self, Malformed, Operation};
@@ -265,7 +265,7 @@ fn judge(
         }
         Checker::Refusal => Ok(refusal::check(events)),
         Checker::Coverage { required } => Ok(coverage::check(events, required)),
-        Checker::Logs { paths, ignore } => Ok(logs::check(paths, ignore)),
+        Checker::Logs { paths, excuses } => Ok(logs::check(events, paths, excuses)),
     }
 }
 

@@ -88,10 +88,27 @@ pub enum Checker {
     Logs {
         /// Files, or directories of files.
         paths: Vec<PathBuf>,
-        /// Parts of lines that are expected: what a node says of a store that was damaged on purpose.
+        /// Errors that faults explain.
         #[serde(default)]
-        ignore: Vec<String>,
+        excuses: Vec<Excuse>,
     },
+}
+
+/// What nodes may say in their logs that one of some faults has hit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Excuse {
+    /// The faults.
+    pub faults: Vec<String>,
+    /// Parts of the lines.
+    pub parts: Vec<String>,
+}
+
+impl Excuse {
+    /// From words.
+    pub fn new(faults: &[&str], parts: &[&str]) -> Self {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        Self { faults: owned(faults), parts: owned(parts) }
+    }
 }
 
 fn one() -> u64 {
@@ -149,7 +166,7 @@ mod tests {
                 Check::new("name/", Checker::Register),
                 Check::new("bypass/", Checker::Consume { budget: 3 }),
                 Check::new("", Checker::Coverage { required: BTreeSet::from(["kill".to_owned()]) }),
-                Check::new("", Checker::Logs { paths, ignore: Vec::new() }),
+                Check::new("", Checker::Logs { paths, excuses: Vec::new() }),
             ],
         };
         let text = serde_json::to_value(&plan).expect("JSON");

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use crate::checker::Validity;
@@ -110,6 +110,11 @@ pub struct PerformArgs {
 /// When there is no such suite, or a run cannot be begun.
 pub fn run(args: &RunArgs) -> Result<u8> {
     let suite = Suite::find(&args.suite)?;
+    if let Some(only) = &args.only {
+        let names: Vec<&str> = suite.runs.iter().map(|run| run.name.as_str()).collect();
+        let known = names.contains(&only.as_str());
+        ensure!(known, "suite {} has no run {only:?}; it has {}", args.suite, names.join(", "));
+    }
     let circumstances = args.common.circumstances();
     let jobs = match (args.exactly, &args.only) {
         (Some(seed), Some(only)) => {

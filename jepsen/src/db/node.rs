@@ -167,6 +167,11 @@ impl Node {
         self.inner().joining = Some((address.to_string(), token.to_owned()));
     }
 
+    /// Whether it is about to join a cluster, or was cut off while it did.
+    pub(super) fn is_joining(&self) -> bool {
+        self.inner().joining.is_some()
+    }
+
     /// Starts it, and waits until its socket answers. One that runs goes on, in service, unless it has
     /// given up.
     pub(super) fn start(&self, lab: &Lab) -> Result<()> {
@@ -185,14 +190,16 @@ impl Node {
         bail!("{} ended at once and said: {said}", self.name)
     }
 
-    /// Whether it has ended by itself, which a fault of its disk explains.
-    pub(super) fn take_end(&self) -> bool {
-        let mut inner = self.inner();
-        let has_ended = inner.end().is_some();
-        if has_ended {
-            inner.process = None;
+    /// Whether it has ended by itself, or given up, which a fault of its disk explains.
+    pub(super) fn take_end(&self) -> Result<bool> {
+        if self.pid().is_some() {
+            let has_given_up = self.has_given_up();
+            if has_given_up {
+                self.kill()?;
+            }
+            return Ok(has_given_up);
         }
-        has_ended
+        Ok(self.inner().process.take().is_some())
     }
 
     /// What it did that nobody asked for.
@@ -206,11 +213,15 @@ impl Node {
     fn try_start(&self, lab: &Lab) -> Result<Option<String>> {
         if self.pid().is_some() {
             if !self.has_given_up() {
-                if std::mem::take(&mut self.inner().is_drained) {
+                if self.inner().is_drained {
                     self.order(&["drain", "--undo"])?;
+                    self.inner().is_drained = false;
                 }
                 return Ok(None);
             }
+            // Whoever broke its disk has asked before.
+            let surprise = format!("start {}: its store has failed", self.inner().starts);
+            self.inner().surprises.push(surprise);
             self.kill()?;
         }
         let log = self.spawn(lab)?;
@@ -304,11 +315,14 @@ impl Node {
         inner.note_end();
         let Some(mut process) = inner.process.take() else { return Ok(()) };
         drop(inner);
-        if process.terminate(STOP_PATIENCE)?.is_some() {
-            return Ok(());
-        }
-        process.kill()?;
-        let surprise = format!("did not stop within {STOP_PATIENCE:?} of SIGTERM, and was killed");
+        let surprise = match process.terminate(STOP_PATIENCE)? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => format!("was stopped by SIGTERM and ended with {status}"),
+            None => {
+                process.kill()?;
+                format!("did not stop within {STOP_PATIENCE:?} of SIGTERM, and was killed")
+            }
+        };
         self.inner().surprises.push(surprise.clone());
         bail!("{} {surprise}", self.name)
     }

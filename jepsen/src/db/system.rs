@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
-use super::node::{Node, ORDER_PATIENCE, SNAPSHOT_AFTER};
+use super::node::{ORDER_PATIENCE, SNAPSHOT_AFTER};
 use super::{Db, text};
 use crate::nemesis::System;
 use crate::wait;
@@ -34,8 +34,8 @@ impl System for Db {
         self.node(host).ok()?.pid()
     }
 
-    fn take_end(&self, host: usize) -> bool {
-        self.node(host).is_ok_and(Node::take_end)
+    fn take_end(&self, host: usize) -> Result<bool> {
+        self.node(host)?.take_end()
     }
 
     fn is_ready(&self, host: usize) -> bool {
@@ -98,12 +98,18 @@ impl System for Db {
     }
 
     fn add(&self, host: usize) -> Result<()> {
+        if self.node(host)?.is_joining() {
+            return self.come_in(host);
+        }
         let other = self.other(host)?;
         let token = self.admin(other)?.json(&["token", "create"])?;
         self.join(host, other, text(&token, "token")?)
     }
 
     fn replace(&self, host: usize) -> Result<()> {
+        if self.node(host)?.is_joining() {
+            return self.come_in(host);
+        }
         self.kill(host)?;
         let (id, other) = (self.id(host)?.to_string(), self.other(host)?);
         self.node(host)?.forfeit();
@@ -122,6 +128,12 @@ impl Db {
         let node = self.node(host)?;
         node.wipe()?;
         node.will_join(self.node(other)?.peers(), token);
+        self.come_in(host)
+    }
+
+    /// Goes on with a join, which may have been cut off: only the same one finishes it.
+    fn come_in(&self, host: usize) -> Result<()> {
+        let node = self.node(host)?;
         node.start(&self.lab)?;
         wait::until(VOTE_PATIENCE, || match self.members()?.contains(&host) {
             true => Ok(()),

@@ -93,11 +93,12 @@ impl Nemesis for ClockFault {
     }
 
     fn stop(&mut self, field: &Field) -> Result<Outcome> {
-        let Some(host) = self.host.take() else {
+        let Some(host) = self.host else {
             return Ok(Outcome::skipped("the clock is right"));
         };
         let flips = self.strobe.take().map(Strobe::stop).transpose()?;
         field.lab.clock(host)?.set(0.0)?;
+        self.host = None;
         field.release(Resource::Clock(host));
         let right = is_near(field.lab.clock_offset(host)?, 0.0);
         Ok(Outcome::done(json!({"host": field.name(host), "flips": flips, "is_right": right})))

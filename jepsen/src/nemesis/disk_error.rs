@@ -90,14 +90,14 @@ impl Nemesis for DiskError {
             // What a failed sync should have written was never on the disk: only a loss of power shows it, and
             // only if it comes before the node may sync again.
             field.halt(&[host])?;
-            self.effect.1 |= field.system.take_end(host);
+            self.effect.1 |= field.system.take_end(host)?;
             field.cut_power(&[host])?;
         }
         if let Some(trace) = trace.take() {
             self.effect.0 += trace.stop()?;
         }
         // A slow disk explains no end.
-        self.effect.1 |= self.kind != Kind::Slow && field.system.take_end(host);
+        self.effect.1 |= self.kind != Kind::Slow && field.system.take_end(host)?;
         field.restore_power(&[host])?;
         self.at_work = None;
         field.restart(&[host])?;

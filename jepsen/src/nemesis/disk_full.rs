@@ -34,14 +34,14 @@ impl Nemesis for DiskFull {
     }
 
     fn stop(&mut self, field: &Field) -> Result<Outcome> {
-        let Some(host) = self.host.take() else {
+        let Some(host) = self.host else {
             return Ok(Outcome::skipped("no disk is full"));
         };
         let disk = field.lab.disk(host)?;
-        let freed = disk.free();
-        let ended = field.system.take_end(host);
-        // Started also when it could not be freed: the claim must not stay.
-        freed.and(field.restart(&[host]))?;
+        disk.free()?;
+        let ended = field.system.take_end(host)?;
+        self.host = None;
+        field.restart(&[host])?;
         let usage = disk.usage()?;
         let evidence = json!({"host": field.name(host), "node_ended": ended, "usage": usage});
         Ok(Outcome::done(evidence))

@@ -52,12 +52,20 @@ pub struct Field<'a> {
     claims: Mutex<BTreeMap<Resource, bool>>,
     /// The hosts without power.
     dark: Mutex<BTreeSet<usize>>,
+    /// Held by whoever waits for many nodes: two who each have some of them would wait for ever.
+    gathering: Mutex<()>,
 }
 
 impl<'a> Field<'a> {
     /// A field where nothing is broken.
     pub fn new(lab: &'a Lab, system: &'a dyn System) -> Self {
-        Self { lab, system, claims: Mutex::default(), dark: Mutex::default() }
+        Self {
+            lab,
+            system,
+            claims: Mutex::default(),
+            dark: Mutex::default(),
+            gathering: Mutex::default(),
+        }
     }
 
     /// Takes `resource` for one fault; false when another has it.
@@ -88,10 +96,12 @@ impl<'a> Field<'a> {
         self.claims().remove(&resource);
     }
 
-    /// Claims running nodes as `target` says. A majority, or all, are waited for while other faults have
-    /// them, and not touched when these last. Empty when there is nobody to hit.
+    /// Claims running nodes as `target` says, and waits a while for them when other faults have them. A majority,
+    /// or all, are not touched unless they are enough. Empty when there is nobody to hit.
     pub fn claim_nodes(&self, target: Target, rng: &mut Rng) -> Vec<usize> {
         let wanted = target.size(self.lab.hosts());
+        let is_large = matches!(target, Target::Majority | Target::All);
+        let _gathering = is_large.then(|| locked(&self.gathering));
         let mut claimed = Vec::new();
         wait::holds(target.patience(), || {
             let mut running: Vec<_> =
@@ -219,20 +229,25 @@ impl<'a> Field<'a> {
     }
 
     fn dark(&self) -> MutexGuard<'_, BTreeSet<usize>> {
-        self.dark.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.dark)
     }
 
     fn claims(&self) -> MutexGuard<'_, BTreeMap<Resource, bool>> {
-        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.claims)
     }
+}
+
+/// A nemesis that panics leaves nothing half done in here.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Target {
     /// How long it is worth waiting for: faults last some seconds.
     fn patience(self) -> Duration {
         match self {
-            Self::Leader | Self::One | Self::Minority => Duration::ZERO,
-            Self::Majority | Self::All => Duration::from_secs(10),
+            Self::Leader | Self::One | Self::Minority => Duration::from_secs(5),
+            Self::Majority | Self::All => Duration::from_secs(15),
         }
     }
 

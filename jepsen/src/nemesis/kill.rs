@@ -27,6 +27,9 @@ impl Nemesis for Kill {
     }
 
     fn start(&mut self, field: &Field, rng: &mut Rng) -> Result<Outcome> {
+        if !self.killed.is_empty() {
+            return Ok(Outcome::skipped("it is in force"));
+        }
         let hosts = field.claim_nodes(self.target, rng);
         if hosts.is_empty() {
             return Ok(Outcome::skipped("nobody to kill"));

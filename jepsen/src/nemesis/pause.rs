@@ -50,17 +50,23 @@ impl Nemesis for Pause {
     }
 
     fn stop(&mut self, field: &Field) -> Result<Outcome> {
-        let paused = std::mem::take(&mut self.paused);
-        if paused.is_empty() {
+        if self.paused.is_empty() {
             return Ok(Outcome::skipped("nobody stands still"));
         }
+        let hosts: Vec<_> = self.paused.iter().map(|(host, _)| *host).collect();
         let mut result = Ok(());
-        for (host, pid) in &paused {
-            result = result.and(process::resume(*pid));
-            field.release(Resource::Node(*host));
-        }
+        // Who does not go on stays, and is tried again.
+        self.paused.retain(|(host, pid)| match process::resume(*pid) {
+            Ok(()) => {
+                field.release(Resource::Node(*host));
+                false
+            }
+            Err(error) => {
+                result = Err(error);
+                true
+            }
+        });
         result?;
-        let hosts: Vec<_> = paused.iter().map(|(host, _)| *host).collect();
         Ok(Outcome::done(json!({"hosts": field.names(&hosts)})))
     }
 }

@@ -28,6 +28,9 @@ impl Nemesis for PowerCut {
     }
 
     fn start(&mut self, field: &Field, rng: &mut Rng) -> Result<Outcome> {
+        if !self.dark.is_empty() {
+            return Ok(Outcome::skipped("it is in force"));
+        }
         let hosts = field.claim_nodes(self.target, rng);
         if hosts.is_empty() {
             return Ok(Outcome::skipped("nobody has power"));

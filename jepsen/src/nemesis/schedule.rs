@@ -6,12 +6,16 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, ensure};
 
 use super::{Field, Nemesis, Outcome, by_name};
 use crate::lab::Disk;
 use crate::rng::Rng;
 use crate::wait;
+
+/// How long undoing is tried, and how long between two tries.
+const UNDOING: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// The shortest and the longest time between two steps of one nemesis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +72,19 @@ impl Schedule {
         Self { parts: names.iter().map(part).collect(), length }
     }
 
-    /// Runs it, tells `report` what came of each step, and undoes everything at its end. Each nemesis
+    /// Runs it, tells `report` what came of each step, and hands out what is left to be undone. Each nemesis
     /// has a thread of its own, so that one fault may begin in the middle of another.
     ///
-    /// A step that fails is reported and nothing else: the workload goes on, and so does the schedule. An
-    /// undoing that failed is tried again in the end.
+    /// A step that fails is reported and nothing else: the workload goes on, and so does the schedule.
     ///
     /// # Errors
     /// When there is no nemesis of a name, or one of them panics.
-    pub fn run(&self, field: &Field, rng: &Rng, report: Report<'_>) -> Result<()> {
+    pub fn run<'a>(
+        &self,
+        field: &'a Field<'a>,
+        rng: &Rng,
+        report: Report<'a>,
+    ) -> Result<Faults<'a>> {
         let mut cast = Vec::new();
         for part in &self.parts {
             let name = &part.name;
@@ -96,13 +104,41 @@ impl Schedule {
             threads.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>()
         });
         wait::pause(self.length.saturating_sub(begun.elapsed()));
-        // Members are put back when the network is whole and their fellows run; what fails here is
-        // tried again below.
-        let _ = heal(field);
-        for (_, player) in &mut cast {
-            player.step(Action::Stop);
+        let players = cast.into_iter().map(|(_, player)| player).collect();
+        let has_panicked = ended.iter().any(std::result::Result::is_err);
+        Ok(Faults { players, has_panicked, field })
+    }
+}
+
+/// What a schedule may have left broken.
+pub struct Faults<'a> {
+    players: Vec<Player<'a>>,
+    has_panicked: bool,
+    field: &'a Field<'a>,
+}
+
+impl Faults<'_> {
+    /// Undoes everything, as often as it takes within [`UNDOING`]: a member is put back only when its fellows
+    /// are ready. What still fails then is in the history, and the cluster is not whole.
+    ///
+    /// # Errors
+    /// When a nemesis has panicked: nobody knows what it did.
+    pub fn undo(mut self) -> Result<()> {
+        // First the network is whole, and everybody runs.
+        let mut healed = heal(self.field);
+        let begun = Instant::now();
+        while !self.players.is_empty() {
+            self.players.retain_mut(|player| player.step(Action::Stop).is_err());
+            if begun.elapsed() > UNDOING {
+                break;
+            }
+            if !self.players.is_empty() || healed.is_err() {
+                wait::pause(PAUSE);
+                healed = heal(self.field);
+            }
         }
-        ended.into_iter().try_for_each(|end| end.map_err(|_| anyhow!("a nemesis panicked")))
+        ensure!(!self.has_panicked, "a nemesis panicked");
+        Ok(())
     }
 }
 
@@ -124,18 +160,20 @@ impl Player<'_> {
                 continue;
             }
             wait::pause(begin.saturating_sub(begun.elapsed()));
-            self.step(Action::Start);
+            // What fails is reported, and its undoing is tried again in the end.
+            let _ = self.step(Action::Start);
             wait::pause((*end - *begin).min(length.saturating_sub(begun.elapsed())));
-            self.step(Action::Stop);
+            let _ = self.step(Action::Stop);
         }
     }
 
-    fn step(&mut self, action: Action) {
+    fn step(&mut self, action: Action) -> Result<()> {
         let outcome = match action {
             Action::Start => self.nemesis.start(self.field, &mut self.rng),
             Action::Stop => self.nemesis.stop(self.field),
         };
         (self.report)(self.nemesis.name(), action, &outcome);
+        outcome.map(drop)
     }
 }
 

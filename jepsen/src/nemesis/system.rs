@@ -21,9 +21,12 @@ pub trait System: Sync {
     /// The process id of the node on `host`, if it runs.
     fn pid(&self, host: usize) -> Option<u32>;
 
-    /// Whether the node has ended by itself. Asked by a fault that explains it: otherwise it is a defect.
-    /// Once.
-    fn take_end(&self, host: usize) -> bool;
+    /// Whether the node has ended by itself, or has given up because its store failed; then it is killed. Asked
+    /// by a fault that explains it: otherwise it is a defect.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    fn take_end(&self, host: usize) -> Result<bool>;
 
     /// Whether the node can commit.
     fn is_ready(&self, host: usize) -> bool;

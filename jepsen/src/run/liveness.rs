@@ -1,8 +1,8 @@
 //! What must be true again when nothing is broken any more.
 //!
-//! A cluster that loses nothing, but never serves again, is no use. So after the faults everything is
-//! made right, and from then on a clock runs: every node is ready, all vote, each serves a fresh
-//! write, and all hold the same.
+//! A cluster that loses nothing, but never serves again, is no use. So when the faults are over a clock runs,
+//! while everything is made right, until every node is ready, all vote, and each serves a fresh write. Then
+//! all must come to hold the same.
 
 use std::time::{Duration, Instant};
 
@@ -22,30 +22,29 @@ const CALM: Duration = Duration::from_secs(5);
 const RESTARTS_MAX: usize = 3;
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
-/// Makes everything right, and waits until the cluster is, with the clients going on.
-///
-/// # Errors
-/// When the harness fails, not when the cluster does.
-pub(super) fn heal(stage: &Stage<'_>, field: &Field<'_>, patience: Duration) -> Result<Finding> {
-    let begun = Instant::now();
+/// Nothing is broken any more from now on: it is being undone.
+pub(super) fn begin_healing(stage: &Stage<'_>) -> Instant {
     stage.recorder.record(Event::new(NEMESIS, Kind::Info, crate::fault::HEAL));
+    Instant::now()
+}
+
+/// Makes everything right that is not yet, and waits until the cluster is, with the clients going on.
+pub(super) fn heal(
+    stage: &Stage<'_>,
+    field: &Field<'_>,
+    begun: Instant,
+    patience: Duration,
+) -> Finding {
     let finding = recovered("healed", stage, make_right(field), begun, patience);
     stage.phase.wait(CALM);
-    Ok(finding)
+    finding
 }
 
 /// The same after all nodes died.
-///
-/// # Errors
-/// As [`heal`].
-pub(super) fn come_back(
-    stage: &Stage<'_>,
-    field: &Field<'_>,
-    patience: Duration,
-) -> Result<Finding> {
+pub(super) fn come_back(stage: &Stage<'_>, field: &Field<'_>, patience: Duration) -> Finding {
     // Nobody asks by now, so that there is no first answer to wait for, and no `heal` to count from.
     let begun = Instant::now();
-    Ok(recovered("came back", stage, make_right(field), begun, patience))
+    recovered("came back", stage, make_right(field), begun, patience)
 }
 
 /// Makes everything right; a node that does not start is tried a few times more, as a service manager

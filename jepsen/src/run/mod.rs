@@ -24,12 +24,12 @@ use serde_json::json;
 
 pub use options::Options;
 
-use crate::checker::{self, Check, Checker, Finding, Plan, Validity};
+use crate::checker::{self, Check, Checker, Excuse, Finding, Plan, Validity};
 use crate::db::Db;
 use crate::generator::Phase;
 use crate::history::{self, Event, HISTORY, Kind, NEMESIS, Recorder};
 use crate::lab::Lab;
-use crate::nemesis::schedule::Pace;
+use crate::nemesis::schedule::{Faults, Pace, Report};
 use crate::nemesis::{Action, Field, Outcome, Schedule};
 use crate::report::{self, RunSummary};
 use crate::rng::Rng;
@@ -50,8 +50,12 @@ const DISK_ERRORS: [&str; 8] = [
     "cannot be written down",
     "is not renewed",
 ];
-/// The same, of stores that were damaged.
-const DAMAGE: [&str; 3] = ["damaged", "corruption", "corrupted"];
+/// The faults that make disks fail. One that is only slow fails at nothing, and who loses power says nothing.
+const DISK_FAILURES: [&str; 3] = ["disk-full", "disk-sync-error", "disk-write-error"];
+/// Parts of what nodes, and their databases, say of stores that were damaged.
+const DAMAGE_ERRORS: [&str; 3] = ["damaged", "corruption", "corrupted"];
+/// The faults that damage them.
+const DAMAGES: [&str; 2] = ["damage-flip", "damage-truncate"];
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(1);
 
@@ -70,24 +74,14 @@ pub fn plan(options: &Options) -> Result<Plan> {
     }
     let bound_ms = Some(options.heal_seconds * 1_000);
     let paths = vec![PathBuf::from(NODES)];
-    let has = |starts: &[&str]| {
-        let mut names = options.nemeses.iter();
-        names.any(|name| starts.iter().any(|start| name.starts_with(start)))
-    };
-    let mut ignore = Vec::new();
-    if has(&["damage"]) {
+    if options.nemeses.iter().any(|name| DAMAGES.contains(&name.as_str())) {
         checks.push(Check::new("", Checker::Refusal));
-        // A node that refuses a store that was damaged on purpose says so, loudly, and so does its database.
-        ignore.extend(DAMAGE);
     }
-    // A disk that is only slow fails at nothing.
-    if has(&["disk-full", "disk-sync", "disk-write", "power", "kill-in-write"]) {
-        ignore.extend(DISK_ERRORS);
-    }
-    let ignore = ignore.into_iter().map(str::to_owned).collect();
+    let excuses =
+        vec![Excuse::new(&DISK_FAILURES, &DISK_ERRORS), Excuse::new(&DAMAGES, &DAMAGE_ERRORS)];
     checks.push(Check::new("", Checker::Digest));
     checks.push(Check::new("", Checker::Availability { bound_ms }));
-    checks.push(Check::new("", Checker::Logs { paths, ignore }));
+    checks.push(Check::new("", Checker::Logs { paths, excuses }));
     if !required.is_empty() {
         checks.push(Check::new("", Checker::Coverage { required: required.into_iter().collect() }));
     }
@@ -159,6 +153,10 @@ fn go_through(
     let stage = Stage { db, recorder, phase: &phase, rng: rng.fork("clients") };
     let field = Field::new(lab, db);
     let broken = Mutex::new(None);
+    // What fails here is in the history by then, and whether it matters is seen when all is made right.
+    let report = |name: &str, action: Action, outcome: &Result<Outcome>| {
+        recorder.record(nemesis_event(name, action, outcome));
+    };
     let (broke, healed) = thread::scope(|scope| {
         for workload in &workloads {
             for number in 0..workload.clients() {
@@ -173,12 +171,16 @@ fn go_through(
             }
         }
         scope.spawn(|| tell_progress(&stage, options, progress));
-        let broke = break_things(options, &field, recorder, rng);
-        let healed = liveness::heal(&stage, &field, Duration::from_secs(options.heal_seconds));
+        let broke = break_things(options, &field, &report, rng);
+        // From here on everything is made right; how long that takes counts, too.
+        let begun = liveness::begin_healing(&stage);
+        let undone = broke.and_then(|faults| faults.undo());
+        let patience = Duration::from_secs(options.heal_seconds);
+        let healed = liveness::heal(&stage, &field, begun, patience);
         phase.end();
-        (broke, healed)
+        (undone, healed)
     });
-    own.push(healed?);
+    own.push(healed);
     broke?;
     if let Some(error) = broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
@@ -187,7 +189,7 @@ fn go_through(
         progress("cutting the power of all nodes");
         end(&field, recorder, rng)?;
         let patience = Duration::from_secs(options.heal_seconds);
-        own.push(liveness::come_back(&stage, &field, patience)?);
+        own.push(liveness::come_back(&stage, &field, patience));
     }
     progress("reading everything once more");
     own.push(liveness::compare(&stage, Duration::from_secs(options.heal_seconds))?);
@@ -213,22 +215,20 @@ fn has_ending(options: &Options) -> bool {
     options.workloads.iter().any(|name| name == "durability")
 }
 
-/// The safety phase: the nemesis follows its schedule, and writes down what it does.
-fn break_things(
+/// The safety phase: the nemesis follows its schedule, and writes down what it does. Hands out what is left to
+/// be undone.
+fn break_things<'a>(
     options: &Options,
-    field: &Field<'_>,
-    recorder: &Recorder,
+    field: &'a Field<'a>,
+    report: Report<'a>,
     rng: &Rng,
-) -> Result<()> {
+) -> Result<Faults<'a>> {
     let names: Vec<&str> = options.nemeses.iter().map(String::as_str).collect();
     let (min, max) = options.pace;
     let pace = Pace { min: Duration::from_secs_f64(min), max: Duration::from_secs_f64(max) };
     let length = Duration::from_secs(options.seconds);
     let schedule = Schedule::new(&names, length, pace, &rng.fork("schedule"));
-    // What fails is in the history by then, and whether it matters is seen when all is made right.
-    schedule.run(field, &rng.fork("nemesis"), &|name, action, outcome| {
-        recorder.record(nemesis_event(name, action, outcome));
-    })
+    schedule.run(field, &rng.fork("nemesis"), report)
 }
 
 /// The last fault, when nobody asks any more.

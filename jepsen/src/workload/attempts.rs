@@ -95,7 +95,7 @@ impl Workload for Attempts {
         let turns = usize::try_from(self.logins.load(Ordering::Relaxed).div_ceil(LOGINS_MAX))?;
         for turn in 0..turns {
             for host in 0..stage.db.size() {
-                read_places(&mut operator, "read", NAME, &self.pool.at(turn)?.name, host)?;
+                last_places(&mut operator, "read", NAME, &self.pool.at(turn)?.name, host)?;
             }
         }
         Ok(())
@@ -115,10 +115,24 @@ pub(super) fn read_places(
     host: usize,
 ) -> Result<()> {
     let arguments = ["attempts", "--user", user, "--limit", "1000"];
-    operator.read(f, &format!("{workload}/{user}"), host, &arguments, |attempts| {
-        let place = |attempt: &Value| attempt.get("remote")?.as_str()?.parse::<u64>().ok();
-        let places: Option<Vec<u64>> = attempts.as_array()?.iter().map(place).collect();
-        Some((json!(places?), ()))
-    })?;
-    Ok(())
+    let value = |attempts: &Value| Some((places(attempts)?, ()));
+    operator.read(f, &format!("{workload}/{user}"), host, &arguments, value).map(drop)
+}
+
+/// The same of a cluster that is whole.
+pub(super) fn last_places(
+    operator: &mut Operator<'_>,
+    f: &str,
+    workload: &str,
+    user: &str,
+    host: usize,
+) -> Result<()> {
+    let arguments = ["attempts", "--user", user, "--limit", "1000"];
+    operator.read_at_last(f, &format!("{workload}/{user}"), host, &arguments, places)
+}
+
+fn places(attempts: &Value) -> Option<Value> {
+    let place = |attempt: &Value| attempt.get("remote")?.as_str()?.parse::<u64>().ok();
+    let places: Option<Vec<u64>> = attempts.as_array()?.iter().map(place).collect();
+    Some(json!(places?))
 }

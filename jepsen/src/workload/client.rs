@@ -1,5 +1,7 @@
 //! Clients as the history knows them: processes that have one operation open at a time.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
@@ -8,6 +10,10 @@ use crate::client::admin::{Admin, Answer};
 use crate::client::radius::{Flight, Landing, Question, Radius, Reply};
 use crate::history::{Event, Kind, Process, Recorder};
 use crate::rng::Rng;
+use crate::wait;
+
+/// How long a cluster that is whole may leave a question without an answer.
+const ANSWERING: Duration = Duration::from_secs(10);
 
 /// Writes the operations of one client down.
 pub(super) struct Client<'a> {
@@ -95,6 +101,24 @@ impl<'a> Operator<'a> {
         let (value, found) = found.with_context(|| format!("{arguments:?}: {}", answer.stdout))?;
         self.client.end(Event { value, ..begun.completed(Kind::Ok) });
         Ok(Some(found))
+    }
+
+    /// Reads something of a cluster that is whole: there must be an answer.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and when there is no answer after some tries.
+    pub(super) fn read_at_last(
+        &mut self,
+        f: &str,
+        key: &str,
+        host: usize,
+        arguments: &[&str],
+        value: impl Fn(&Value) -> Option<Value>,
+    ) -> Result<()> {
+        wait::until(ANSWERING, || {
+            let found = self.read(f, key, host, arguments, |said| Some((value(said)?, ())))?;
+            found.with_context(|| format!("{} does not answer", self.stage.db.name(host)))
+        })
     }
 
     fn run(

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
-use super::attempts::read_places;
+use super::attempts::last_places;
 use super::client::{Operator, Party, Racer};
 use super::users::Pool;
 use super::{Stage, Workload};
@@ -75,7 +75,7 @@ impl Workload for Durability {
         let turns = usize::try_from(self.logins.load(Ordering::Relaxed).div_ceil(LOGINS_MAX))?;
         for host in 0..stage.db.size() {
             for turn in 0..turns {
-                read_places(&mut operator, "final", NAME, &self.pool.at(turn)?.name, host)?;
+                last_places(&mut operator, "final", NAME, &self.pool.at(turn)?.name, host)?;
             }
         }
         Ok(())

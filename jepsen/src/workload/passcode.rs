@@ -6,7 +6,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use super::client::{Party, Racer};
@@ -110,7 +110,9 @@ impl Workload for Passcode {
             let key = format!("{NAME}/{}/{counter}", user.name);
             let passcode = user.key.passcode(counter);
             let flight = party.flight_anywhere(&Question::of(&user.name, &passcode));
-            party.race(vec![Racer { f: "consume", key: &key, value: Value::Null, flight }])?;
+            let racer = Racer { f: "consume", key: &key, value: Value::Null, flight };
+            let answers = party.race(vec![racer])?;
+            ensure!(answers.iter().all(Option::is_some), "a passcode typed again has no answer");
         }
         Ok(())
     }

@@ -89,7 +89,9 @@ impl Workload for Register {
         let turns = self.operations.load(Ordering::Relaxed).div_ceil(OPERATIONS_MAX);
         for turn in 0..usize::try_from(turns)? {
             for host in 0..stage.db.size() {
-                read(&mut operator, NAME, &self.pool.at(turn)?.name, host)?;
+                let user = &self.pool.at(turn)?.name;
+                let show = ["user", "show", user];
+                operator.read_at_last("read", &format!("{NAME}/{user}"), host, &show, register)?;
             }
         }
         Ok(())

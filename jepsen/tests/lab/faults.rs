@@ -135,7 +135,8 @@ fn a_schedule_that_mixes_faults_ends_healed(dir: &Path) {
         Ok(Outcome::Done { .. } | Outcome::Skipped { .. }) => {}
         other => println!("  {name} {action:?}: {other:?}"),
     };
-    schedule.run(&field, &Rng::new(7), &report).expect("healed");
+    let faults = schedule.run(&field, &Rng::new(7), &report).expect("it ran");
+    faults.undo().expect("healed");
     let acted = acted.into_inner();
     println!("  {acted} steps acted");
     assert!(acted > 0);

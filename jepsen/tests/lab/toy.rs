@@ -103,8 +103,8 @@ impl System for Toy<'_> {
         process.is_alive().expect("told").then(|| process.pid())
     }
 
-    fn take_end(&self, host: usize) -> bool {
-        self.pid(host).is_none()
+    fn take_end(&self, host: usize) -> Result<bool> {
+        Ok(self.pid(host).is_none())
     }
 
     fn is_ready(&self, host: usize) -> bool {

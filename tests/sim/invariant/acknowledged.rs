@@ -12,6 +12,8 @@ use crate::observe::Seen;
 pub(crate) struct Acknowledged {
     /// Users whose addition was acknowledged, and how far the cluster had got by then.
     added: Vec<(UserName, u64)>,
+    /// Users whose addition was refused.
+    refused: Vec<UserName>,
     checked: BTreeSet<(usize, u64, u64)>,
     /// The version of each full name that was acknowledged or read last. Whoever asks for one does nothing else
     /// meanwhile, and nobody else asks for it.
@@ -43,9 +45,12 @@ impl Acknowledged {
                     return Err(format!("a reading gave version {version} after {told} was told"));
                 }
             }
-            (Wish::Add(name), Event::Ended(_), Some(End::Done(_))) => {
+            (Wish::Add(name), Event::Ended(_), Some(end @ (End::Done(_) | End::Refused))) => {
                 let name = UserName::canonical(name).map_err(|error| error.to_string())?;
-                self.added.push((name, self.furthest));
+                match end {
+                    End::Refused => self.refused.push(name),
+                    _ => self.added.push((name, self.furthest)),
+                }
             }
             _ => {}
         }
@@ -70,17 +75,24 @@ impl Invariant for Acknowledged {
         let due = moment.nodes.iter().filter(|seen| {
             seen.has_applied && checked.insert((seen.host, seen.start, seen.applied / 16))
         });
-        due.into_iter().try_for_each(|seen| knows_all(&self.added, seen))
+        due.into_iter().try_for_each(|seen| knows(&self.added, &self.refused, seen))
     }
 
     fn finish(&mut self, moment: &Moment<'_>) -> Result<(), String> {
         self.check(moment)?;
-        moment.nodes.iter().try_for_each(|seen| knows_all(&self.added, seen))
+        moment.nodes.iter().try_for_each(|seen| knows(&self.added, &self.refused, seen))
     }
 }
 
-/// Whether a node knows everybody whose addition it has applied.
-fn knows_all(added: &[(UserName, u64)], seen: &Seen) -> Result<(), String> {
+/// Whether a node knows everybody whose addition it has applied, and nobody whose addition was refused.
+fn knows(added: &[(UserName, u64)], refused: &[UserName], seen: &Seen) -> Result<(), String> {
+    if let Some(name) = refused.iter().find(|name| seen.state.user_by_name(name).is_some()) {
+        return Err(format!(
+            "node {} knows {}, whose addition was refused",
+            seen.node,
+            name.text()
+        ));
+    }
     let due = added.iter().filter(|(_, by)| seen.applied >= *by);
     for (name, _) in due {
         if seen.state.user_by_name(name).is_none() {
