@@ -414,11 +414,16 @@ impl Cluster {
         !voters.contains(&node) || voters.len() == 1 || self.can_spare(&voters, node)
     }
 
-    /// Waits until `node`, which was removed, is out of the membership; tells whether it is.
+    /// Waits until `node`, which was removed, is out of the membership for good; tells whether it is.
     pub async fn wait_until_left(&self, node: NodeId) -> bool {
         let has_left = || {
+            let metrics = self.inner.raft.metrics().borrow_watched().clone();
+            let known = &metrics.membership_config;
+            // A membership that is not committed may give way to the one before, and that may need the node.
+            let is_final =
+                known.log_id().map(|id| id.index) <= metrics.last_applied.map(|id| id.index);
             let knows_itself = node == self.inner.node_id && self.inner.network.is_removed();
-            knows_itself || !self.is_member(node)
+            knows_itself || (is_final && known.membership().get_node(&node).is_none())
         };
         let left = async {
             while !has_left() {

@@ -122,20 +122,14 @@ async fn add(
     Ok(false)
 }
 
-/// Whether the node is removed.
+/// Whether the node is removed, and nobody counts on it any more.
 async fn remove(desk: &Desk, hosts: &[Rc<Host>], node: NodeId) -> bool {
     for attempt in 0..TRIES {
         let at = running(hosts, attempt).filter(|at| at.node() != Some(node));
         if let Some(at) = at {
+            // Again after an attempt of unknown outcome, too.
             let removed = at.run(async move |handles| handles.admin.remove_node(node).await).await;
-            // Somebody who was removed already, by an attempt of unknown outcome, cannot be again.
-            let is_removed = |at: &Host| {
-                let running = at.running.borrow();
-                running.as_ref().is_some_and(|handles| {
-                    handles.cluster.look(|state| state.nodes().is_removed(node))
-                })
-            };
-            if matches!(removed, Some(Ok(_))) || is_removed(at) {
+            if matches!(removed, Some(Ok(removed)) if removed.left) {
                 let (added, removed) = desk.done.get();
                 desk.done.set((added, removed + 1));
                 return true;

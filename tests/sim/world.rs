@@ -384,10 +384,16 @@ impl World<'_> {
         )
     }
 
-    /// Takes down the hosts whose nodes were removed, though nobody was told so at the time.
+    /// Takes down the hosts whose nodes were removed, though nobody was told so at the time, once nobody counts on
+    /// them.
     fn retire(&mut self) {
         let Some(furthest) = self.nodes.iter().max_by_key(|seen| seen.applied) else { return };
-        let is_removed = |node| furthest.state.nodes().is_removed(node);
+        let is_removed = |node| {
+            let others = || self.nodes.iter().filter(|seen| seen.node != node);
+            let counts =
+                |seen: &Seen| seen.configurations.iter().any(|voters| voters.contains(&node));
+            furthest.state.nodes().is_removed(node) && !others().any(counts)
+        };
         let removed = self.hosts.iter().filter(|host| host.node().is_some_and(is_removed));
         self.desk.hands.borrow_mut().extend(removed.map(|host| Hand::Stop(host.number)));
     }
