@@ -15,6 +15,7 @@ const MUTANTS: &[&str] = &[
     "count_no_failure",
     "trust_old_password",
     "trust_old_client",
+    "trust_old_directory",
     "keep_bypass",
     "admit_at_node",
     "snapshot_without_used",
@@ -33,6 +34,8 @@ const MUTANTS: &[&str] = &[
     "accept_rolled_back",
     // The server.
     "skip_password",
+    "relay_unchecked",
+    "crowd_directory",
 ];
 
 fn main() {

@@ -15,6 +15,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod custody;
+pub mod directory;
 pub mod error_chain;
 pub mod https;
 pub mod identity;

@@ -88,9 +88,27 @@ pub enum Reason {
     /// The password is wrong.
     #[error("wrong password")]
     PasswordWrong,
-    /// The user has no local password.
+    /// Nobody who is asked knows a password of the user.
     #[error("user has no password")]
     PasswordMissing,
+    /// The directory takes the password no more: it has expired.
+    #[error("password expired")]
+    PasswordExpired,
+    /// The directory takes the password only to have it changed.
+    #[error("password must be changed")]
+    PasswordMustChange,
+    /// The directory has the user disabled.
+    #[error("disabled in the directory")]
+    DirectoryDisabled,
+    /// The directory has the user's account expired.
+    #[error("expired in the directory")]
+    DirectoryExpired,
+    /// The directory has the user locked.
+    #[error("locked in the directory")]
+    DirectoryLocked,
+    /// The directory lets the user in at other hours, or from other places, only.
+    #[error("not allowed by the directory now")]
+    DirectoryRestricted,
     /// The passcode is wrong.
     #[error("wrong passcode")]
     PasscodeWrong,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::id::DirectoryId;
 use crate::sealed::Sealed;
 
 /// One client.
@@ -32,13 +33,41 @@ pub struct ClientPolicy {
 }
 
 /// Who checks the first factor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FirstFactor {
-    /// Watchword, against the user's local password.
-    Local,
     /// The client has done it; only the passcode is sent.
     None,
+    /// The first of these that knows the user.
+    Sources(Arc<[Source]>),
+}
+
+/// Who may know a user's password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// Watchword itself.
+    Local,
+    /// A directory.
+    Directory(DirectoryId),
+}
+
+impl FirstFactor {
+    /// Watchword's own passwords alone.
+    pub fn local() -> Self {
+        Self::Sources([Source::Local].into())
+    }
+
+    /// Who is asked, in order; nobody when the client has done it.
+    pub fn sources(&self) -> &[Source] {
+        match self {
+            Self::None => &[],
+            Self::Sources(sources) => sources,
+        }
+    }
+}
+
+impl Source {
+    /// Words that stand for no directory where sources are named.
+    pub const RESERVED: [&str; 2] = ["none", "local"];
 }
 
 /// How password and passcode arrive when Watchword checks both.

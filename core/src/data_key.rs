@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::client::ClientKind;
-use crate::id::{ClientId, DeviceId, UserId};
+use crate::id::{ClientId, DeviceId, DirectoryId, UserId};
 use crate::sealed::{KeyId, Sealed};
 use crate::state::State;
 
@@ -48,6 +48,8 @@ pub enum Secret {
     ClientSecret(ClientId),
     /// The private key of the cluster's authority.
     AuthorityKey,
+    /// The password with which a directory is searched.
+    DirectoryPassword(DirectoryId),
 }
 
 impl State {
@@ -67,7 +69,10 @@ impl State {
             (Secret::ClientSecret(id), &radius.secret)
         });
         let authority = self.nodes.authority().map(|held| (Secret::AuthorityKey, &held.key));
-        passwords.chain(keys).chain(secrets).chain(authority)
+        let searching = self.directories.iter().filter_map(|(&id, directory)| {
+            Some((Secret::DirectoryPassword(id), directory.secret()?))
+        });
+        passwords.chain(keys).chain(secrets).chain(authority).chain(searching)
     }
 
     /// One of them; `None` when there is no such secret.
@@ -80,6 +85,7 @@ impl State {
                 Some(&radius.secret)
             }
             Secret::AuthorityKey => Some(&self.nodes.authority()?.key),
+            Secret::DirectoryPassword(id) => self.directory(id)?.secret(),
         }
     }
 }

@@ -62,6 +62,10 @@ identifier! {
     ClientId
 }
 identifier! {
+    /// One directory.
+    DirectoryId
+}
+identifier! {
     /// One request of a client, equal on every node that receives a copy of it (a hash).
     RequestId
 }

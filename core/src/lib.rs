@@ -21,6 +21,7 @@ pub mod data_key;
 mod decision;
 /// What a user holds: OATH tokens.
 pub mod device;
+pub mod directory;
 /// The pure rules of each factor.
 pub mod factor;
 /// Identifiers of users, devices, clients, requests and challenges.

@@ -4,6 +4,8 @@
 //! the bounds here protect memory and the log and are part of the replicated rules: changing one
 //! changes what `apply` does, so it needs a new feature level.
 
+use std::ops::RangeInclusive;
+
 /// Longest user name as presented or stored, in bytes of UTF-8. RFC 2865 section 5.1 leaves 253.
 pub const USER_NAME_BYTES_MAX: usize = 253;
 /// Longest free text (full name, mail address, reason, application name), in bytes.
@@ -18,6 +20,16 @@ pub const USER_DEVICES_MAX: usize = 16;
 pub const CLIENTS_MAX: usize = 10_000;
 /// Address ranges of one client.
 pub const CLIENT_ADDRESSES_MAX: usize = 64;
+/// Sources of first factors of one client.
+pub const CLIENT_SOURCES_MAX: usize = 8;
+/// Directories in the cluster.
+pub const DIRECTORIES_MAX: usize = 64;
+/// Servers of one directory.
+pub const DIRECTORY_SERVERS_MAX: usize = 16;
+/// Certificates or digests that one directory's servers are recognised by.
+pub const TRUSTED_MAX: usize = 16;
+/// How long one operation on a directory may take, in milliseconds: less than a client waits.
+pub const DIRECTORY_TIMEOUT_MS: RangeInclusive<u64> = 100..=30_000;
 /// Longest sealed secret, in bytes including nonce and tag.
 pub const SEALED_BYTES_MAX: usize = 1_024;
 /// Secrets that one command may seal anew.

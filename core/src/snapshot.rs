@@ -15,7 +15,8 @@ use crate::client::Client;
 use crate::codec::{self, DecodeError, EncodeError};
 use crate::data_key::DataKeys;
 use crate::device::Device;
-use crate::id::{ClientId, DeviceId, UserId};
+use crate::directory::Directory;
+use crate::id::{ClientId, DeviceId, DirectoryId, UserId};
 use crate::map::OrdMap;
 use crate::node::{Nodes, NodesParts};
 use crate::settings::{Settings, SettingsParts};
@@ -43,6 +44,8 @@ struct SnapshotV1 {
     devices: Vec<(DeviceId, Arc<Device>)>,
     clients: Vec<(ClientId, Arc<Client>)>,
     clients_revision: u64,
+    directories: Vec<(DirectoryId, Arc<Directory>)>,
+    directories_revision: u64,
     settings: SettingsParts,
     answered_challenges: Vec<ChallengeRef>,
     attempts: AttemptsParts,
@@ -60,6 +63,8 @@ struct SnapshotV1Ref<'a> {
     devices: Pairs<'a, DeviceId, Arc<Device>>,
     clients: Pairs<'a, ClientId, Arc<Client>>,
     clients_revision: u64,
+    directories: Pairs<'a, DirectoryId, Arc<Directory>>,
+    directories_revision: u64,
     settings: SettingsParts,
     answered_challenges: Vec<ChallengeRef>,
     attempts: AttemptsRef<'a>,
@@ -98,6 +103,8 @@ impl State {
             devices: Pairs(&self.devices),
             clients: Pairs(&self.clients),
             clients_revision: self.clients_revision,
+            directories: Pairs(&self.directories),
+            directories_revision: self.directories_revision,
             settings: self.settings.to_parts(),
             answered_challenges: self.answered_challenges.iter().collect(),
             attempts: AttemptsRef(&self.attempts),
@@ -124,6 +131,8 @@ impl State {
             devices: parts.devices.into_iter().collect(),
             clients: parts.clients.into_iter().collect(),
             clients_revision: parts.clients_revision,
+            directories: parts.directories.into_iter().collect(),
+            directories_revision: parts.directories_revision,
             settings: Settings::from_parts(parts.settings),
             answered_challenges: AnsweredChallenges::from_records(parts.answered_challenges),
             attempts: Attempts::from_parts(parts.attempts)

@@ -12,7 +12,8 @@ use crate::client::Client;
 use crate::command::{Applied, Entry, FIRST_FEATURE_LEVEL, Moment};
 use crate::data_key::DataKeys;
 use crate::device::Device;
-use crate::id::{ClientId, DeviceId, UserId};
+use crate::directory::Directory;
+use crate::id::{ClientId, DeviceId, DirectoryId, UserId};
 use crate::map::OrdMap;
 use crate::name::UserName;
 use crate::node::Nodes;
@@ -31,6 +32,9 @@ pub struct State {
     pub(crate) clients: OrdMap<ClientId, Arc<Client>>,
     /// Log index of the last change of any client: readers that index clients go by it.
     pub(crate) clients_revision: u64,
+    pub(crate) directories: OrdMap<DirectoryId, Arc<Directory>>,
+    /// Log index of the last change of any directory.
+    pub(crate) directories_revision: u64,
     pub(crate) settings: Settings,
     pub(crate) answered_challenges: AnsweredChallenges,
     pub(crate) attempts: Attempts,
@@ -48,6 +52,8 @@ impl Default for State {
             devices: OrdMap::default(),
             clients: OrdMap::default(),
             clients_revision: 0,
+            directories: OrdMap::default(),
+            directories_revision: 0,
             settings: Settings::default(),
             answered_challenges: AnsweredChallenges::default(),
             attempts: Attempts::default(),
@@ -154,6 +160,30 @@ impl State {
     /// Log index of the last change of any client.
     pub fn clients_revision(&self) -> u64 {
         self.clients_revision
+    }
+
+    /// The directory with this id.
+    pub fn directory(&self, id: DirectoryId) -> Option<&Arc<Directory>> {
+        self.directories.get(&id)
+    }
+
+    pub(crate) fn directory_mut(&mut self, id: DirectoryId) -> Option<&mut Directory> {
+        self.directories.get_mut(&id).map(Arc::make_mut)
+    }
+
+    /// All directories, by id.
+    pub fn directories(&self) -> impl Iterator<Item = (DirectoryId, &Arc<Directory>)> {
+        self.directories.iter().map(|(&id, directory)| (id, directory))
+    }
+
+    /// The directory with this name.
+    pub fn directory_by_name(&self, name: &str) -> Option<(DirectoryId, &Arc<Directory>)> {
+        self.directories().find(|(_, directory)| *directory.name == *name)
+    }
+
+    /// Log index of the last change of any directory.
+    pub fn directories_revision(&self) -> u64 {
+        self.directories_revision
     }
 
     /// The settings.

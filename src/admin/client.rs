@@ -5,13 +5,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use watchword_core::Command;
-use watchword_core::client::{
-    Client, ClientKind, ClientPolicy, FirstFactor, PasscodeInput, Requirement,
-};
+use watchword_core::client::{Client, ClientKind, ClientPolicy, PasscodeInput, Requirement};
 use watchword_core::command::{ClientFields, PutClient, RadiusFields};
 use watchword_core::id::ClientId;
 use watchword_core::state::State;
 
+use super::directory::{first_factor_text, parse_first_factor};
 use super::{Admin, AdminError};
 use crate::keys::Owner;
 use crate::random;
@@ -30,9 +29,10 @@ pub struct ClientSpec {
     pub addresses: Vec<String>,
     /// The shared secret.
     pub secret: String,
-    /// Who checks the password.
+    /// Who checks the password: `none` for the client, or `local` and names of directories, in order, with
+    /// commas between.
     #[serde(default = "ClientSpec::first_factor")]
-    pub first_factor: FirstFactor,
+    pub first_factor: String,
     /// Whether unknown users are refused.
     #[serde(default = "ClientSpec::require_user_match")]
     pub require_user_match: bool,
@@ -48,8 +48,8 @@ pub struct ClientSpec {
 }
 
 impl ClientSpec {
-    fn first_factor() -> FirstFactor {
-        FirstFactor::Local
+    fn first_factor() -> String {
+        "local".to_owned()
     }
 
     fn require_user_match() -> bool {
@@ -90,7 +90,7 @@ pub struct ClientEdit {
     /// A new shared secret.
     pub secret: Option<String>,
     /// Who checks the password.
-    pub first_factor: Option<FirstFactor>,
+    pub first_factor: Option<String>,
     /// Whether unknown users are refused.
     pub require_user_match: Option<bool>,
     /// How password and passcode share one field.
@@ -113,7 +113,7 @@ pub struct ClientView {
     /// Addresses or ranges that it sends from.
     pub addresses: Vec<String>,
     /// Who checks the password.
-    pub first_factor: FirstFactor,
+    pub first_factor: String,
     /// Whether unknown users are refused.
     pub require_user_match: bool,
     /// How password and passcode share one field.
@@ -134,13 +134,13 @@ impl Admin {
     /// # Errors
     /// When the name or an address is taken, or a value is refused.
     pub async fn add_client(&self, spec: ClientSpec) -> Result<ClientView, AdminError> {
-        self.seal_as_now().await?;
+        let state = self.state().await?;
         let id = ClientId(random::bytes()?);
         let put = PutClient {
             id,
             name: spec.name.trim().into(),
             policy: ClientPolicy {
-                first_factor: spec.first_factor,
+                first_factor: parse_first_factor(&state, &spec.first_factor)?,
                 require_user_match: spec.require_user_match,
                 passcode_input: spec.passcode_input,
             },
@@ -175,7 +175,7 @@ impl Admin {
     pub async fn client(&self, name: &str) -> Result<ClientView, AdminError> {
         let state = self.state().await?;
         let (id, client) = find_client(&state, name)?;
-        Ok(view(id, client))
+        Ok(view(&state, id, client))
     }
 
     /// All clients, by name.
@@ -184,7 +184,8 @@ impl Admin {
     /// When no fresh state can be read.
     pub async fn clients(&self) -> Result<Vec<ClientView>, AdminError> {
         let state = self.state().await?;
-        let mut clients: Vec<_> = state.clients().map(|(id, client)| view(id, client)).collect();
+        let mut clients: Vec<_> =
+            state.clients().map(|(id, client)| view(&state, id, client)).collect();
         clients.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(clients)
     }
@@ -206,7 +207,10 @@ impl Admin {
             id,
             name: edit.name.as_deref().map_or_else(|| client.name.clone(), |new| new.trim().into()),
             policy: ClientPolicy {
-                first_factor: edit.first_factor.unwrap_or(old.first_factor),
+                first_factor: match &edit.first_factor {
+                    Some(text) => parse_first_factor(&state, text)?,
+                    None => old.first_factor.clone(),
+                },
                 require_user_match: edit.require_user_match.unwrap_or(old.require_user_match),
                 passcode_input: edit.passcode_input.unwrap_or(old.passcode_input),
             },
@@ -262,14 +266,14 @@ fn parse_addresses(texts: &[String]) -> Result<Arc<[IpNet]>, AdminError> {
         .collect()
 }
 
-fn view(id: ClientId, client: &Client) -> ClientView {
+fn view(state: &State, id: ClientId, client: &Client) -> ClientView {
     let ClientKind::Radius(radius) = &client.kind;
     ClientView {
         id: id.to_string(),
         name: client.name.to_string(),
         kind: "radius".to_owned(),
         addresses: radius.addresses.iter().map(ToString::to_string).collect(),
-        first_factor: client.policy.first_factor,
+        first_factor: first_factor_text(state, &client.policy.first_factor),
         require_user_match: client.policy.require_user_match,
         passcode_input: client.policy.passcode_input,
         require_message_authenticator: radius.require_message_authenticator,

@@ -55,7 +55,7 @@ impl Admin {
         let policy = match &login.client {
             Some(name) => find_client(&self.state().await?, name)?.1.policy.clone(),
             None => ClientPolicy {
-                first_factor: FirstFactor::Local,
+                first_factor: FirstFactor::local(),
                 require_user_match: true,
                 passcode_input: PasscodeInput::Auto,
             },

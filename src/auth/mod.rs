@@ -9,6 +9,7 @@ mod reading;
 mod request;
 mod second;
 mod subject;
+mod turn;
 
 use std::sync::Arc;
 
@@ -21,18 +22,21 @@ use reading::{Appended, readings};
 use second::{ChallengeToken, PasscodeMatch};
 use smol_str::SmolStr;
 use subject::{Seen, Subject};
+use turn::Turns;
 use watchword_cluster::{Cluster, ProposeError};
 use watchword_core::attempt::{Acceptance, Asker, Decided, Reason, Verdict};
 use watchword_core::challenge::ChallengeRef;
-use watchword_core::client::{FirstFactor, RadiusHabits};
+use watchword_core::client::{FirstFactor, RadiusHabits, Source};
 use watchword_core::command::{Conclude, Decision, Finding, FirstProof, Proof};
+use watchword_core::directory::Directory;
 use watchword_core::factor::DIGITS_MIN;
-use watchword_core::id::{ClientId, UserId};
+use watchword_core::id::{ClientId, DirectoryId, UserId};
 use watchword_core::limits::{TEXT_BYTES_MAX, USER_NAME_BYTES_MAX};
 use watchword_core::name::UserName;
 use watchword_core::state::State;
 use watchword_core::{Applied, Command, policy};
 
+use crate::directory::{Answer, Directories, ServerError};
 use crate::keys::{Keyring, Owner};
 use crate::{clock, metrics as names};
 
@@ -48,6 +52,8 @@ pub struct Authenticator {
     cluster: Cluster,
     keys: Arc<Keyring>,
     passwords: PasswordVerifierPool,
+    directories: Arc<Directories>,
+    turns: Arc<Turns>,
     meters: Arc<Meters>,
 }
 
@@ -89,7 +95,9 @@ impl Authenticator {
             by_bypass: accepted("one-time bypass"),
             by_unknown_user: accepted("unknown user"),
         };
-        Self { cluster, keys, passwords, meters: Arc::new(meters) }
+        let directories = Arc::new(Directories::new(keys.clone()));
+        let turns = Arc::new(Turns::default());
+        Self { cluster, keys, passwords, directories, turns, meters: Arc::new(meters) }
     }
 
     /// Authenticates one request.
@@ -106,6 +114,8 @@ impl Authenticator {
     }
 
     async fn decide(&self, request: &Request) -> Result<Outcome, Error> {
+        // Held until the decision is applied.
+        let _turn = self.turns.take(request).await;
         for _ in 0..EXAMINATIONS_MAX {
             // Each time: waiting for a newer state may take seconds.
             if let Some(reason) = self.cluster.cannot_examine() {
@@ -161,6 +171,20 @@ impl Authenticator {
     /// A copy of this node's state, to work on for longer.
     pub fn state(&self) -> State {
         self.cluster.state()
+    }
+
+    /// Tries a password at each server of a directory, for administrators.
+    ///
+    /// # Errors
+    /// When none can be asked.
+    pub async fn try_directory(
+        &self,
+        id: DirectoryId,
+        directory: &Directory,
+        user: &UserName,
+        password: &str,
+    ) -> Result<Vec<(String, Result<Answer, ServerError>)>, Error> {
+        Ok(self.directories.try_each(id, directory, user, password).await?)
     }
 
     /// Whether this node can commit decisions now.
@@ -232,13 +256,32 @@ impl Authenticator {
         if let Some(token) = &request.challenge {
             return self.examine_answer(&subject, token).await;
         }
-        match request.policy.first_factor {
+        match &request.policy.first_factor {
             FirstFactor::None => {
                 request.note(format_args!("first factor: the client has checked it"));
                 self.examine_passcode(&subject, FirstProof::Client, None, &request.credential).await
             }
-            FirstFactor::Local => self.examine_password(&subject).await,
+            FirstFactor::Sources(sources) => self.examine_sources(&subject, sources).await,
         }
+    }
+
+    /// Asks for the password's owner: the first source that knows the user decides.
+    async fn examine_sources(
+        &self,
+        subject: &Subject<'_>,
+        sources: &[Source],
+    ) -> Result<Examined, Error> {
+        for source in sources {
+            let examined = match source {
+                Source::Local => self.examine_password(subject).await?,
+                Source::Directory(id) => self.examine_directory(subject, *id).await?,
+            };
+            if let Some(examined) = examined {
+                return Ok(examined);
+            }
+        }
+        self.compare_with_nobody(subject.request).await?;
+        Ok(failed(Some(subject.id), Reason::PasswordMissing))
     }
 
     /// An unknown user passes only where the client says so and has checked the first factor itself.
@@ -249,20 +292,44 @@ impl Authenticator {
     ) -> Result<Examined, Error> {
         let Some(name) = name else { return Ok(failed(None, Reason::UserNameMalformed)) };
         request.note(format_args!("the user is unknown"));
-        let passes = request.policy.first_factor == FirstFactor::None
-            && !request.policy.require_user_match
-            && name.may_pass_unknown();
-        if passes {
-            return Ok(proven(None, None, FirstProof::Client, Proof::UnknownUser));
+        if !request.policy.require_user_match && name.may_pass_unknown() {
+            if request.policy.first_factor == FirstFactor::None {
+                return Ok(proven(None, None, FirstProof::Client, Proof::UnknownUser));
+            }
+            if let Some(examined) = self.examine_stranger(request, name).await? {
+                return Ok(examined);
+            }
         }
         self.compare_with_nobody(request).await?;
         Ok(failed(None, Reason::UserUnknown))
     }
 
+    /// Who is no user here may be one of a directory, and pass on the password alone.
+    async fn examine_stranger(
+        &self,
+        request: &Request,
+        name: &UserName,
+    ) -> Result<Option<Examined>, Error> {
+        let directories = self.cluster.look(|state| subject::directories(state, request));
+        for (id, directory) in directories {
+            let typed = &request.credential;
+            let answer = self.directories.check(id, &directory, name, typed).await?;
+            let first = FirstProof::Directory { directory: id, revision: directory.revision };
+            return Ok(Some(match answer {
+                Answer::Unknown => continue,
+                Answer::Right => proven(None, None, first, Proof::UnknownUser),
+                Answer::Wrong => failed(None, Reason::PasswordWrong),
+                Answer::Refused(reason) => failed(None, reason),
+            }));
+        }
+        Ok(None)
+    }
+
     /// Spends as much time as on a user whose password is wrong: who may not try to log in must not
     /// learn from the time it takes whether there is a user, and how the user stands.
     async fn compare_with_nobody(&self, request: &Request) -> Result<(), Error> {
-        if request.policy.first_factor == FirstFactor::None || request.challenge.is_some() {
+        let compares = request.policy.first_factor.sources().contains(&Source::Local);
+        if !compares || request.challenge.is_some() {
             return Ok(());
         }
         let appended = reading::appended(&request.credential, usize::from(DIGITS_MIN));
@@ -293,12 +360,39 @@ impl Authenticator {
         self.examine_passcode(subject, first, Some(challenge), &subject.request.credential).await
     }
 
-    /// Password and passcode share one field; finds out how.
-    async fn examine_password(&self, subject: &Subject<'_>) -> Result<Examined, Error> {
-        let Some(password) = &subject.user.password else {
-            self.compare_with_nobody(subject.request).await?;
-            return Ok(failed(Some(subject.id), Reason::PasswordMissing));
+    /// Asks a directory for the password; `None` when it does not know the user. It is asked once only: a second
+    /// reading of what was typed would be a second wrong password there.
+    async fn examine_directory(
+        &self,
+        subject: &Subject<'_>,
+        id: DirectoryId,
+    ) -> Result<Option<Examined>, Error> {
+        let Some(directory) = subject.directory(id) else { return Ok(Some(Examined::Old)) };
+        let appended = subject.appended_passcode(&self.keys)?;
+        let (input, typed) = (subject.request.policy.passcode_input, &subject.request.credential);
+        let Some(reading) = readings(input, typed, appended).into_iter().next() else {
+            return Ok(None);
         };
+        let name = &subject.user.name;
+        let answer = self.directories.check(id, directory, name, &reading.password).await?;
+        subject
+            .request
+            .note(format_args!("first factor: directory {} says: {}", directory.name, answer));
+        Ok(match answer {
+            Answer::Unknown => None,
+            Answer::Right => {
+                let first = FirstProof::Directory { directory: id, revision: directory.revision };
+                let passcode = reading.passcode.unwrap_or_default();
+                Some(self.examine_passcode(subject, first, None, &passcode).await?)
+            }
+            Answer::Wrong => Some(self.conclude_wrong(subject, None, Reason::PasswordWrong).await?),
+            Answer::Refused(reason) => Some(failed(Some(subject.id), reason)),
+        })
+    }
+
+    /// Password and passcode share one field; finds out how. `None` when the user has no local password.
+    async fn examine_password(&self, subject: &Subject<'_>) -> Result<Option<Examined>, Error> {
+        let Some(password) = &subject.user.password else { return Ok(None) };
         let first = FirstProof::Password { revision: password.revision };
         let hash = self
             .keys
@@ -317,10 +411,10 @@ impl Authenticator {
             ));
             if right {
                 let passcode = reading.passcode.unwrap_or_default();
-                return self.examine_passcode(subject, first, None, &passcode).await;
+                return self.examine_passcode(subject, first, None, &passcode).await.map(Some);
             }
         }
-        self.conclude_wrong(subject, None, Reason::PasswordWrong).await
+        self.conclude_wrong(subject, None, Reason::PasswordWrong).await.map(Some)
     }
 
     /// The first factor is right; `typed` should be the passcode. Nothing typed asks for it.

@@ -11,6 +11,7 @@ use watchword_core::client::ClientPolicy;
 use watchword_core::id::RequestId;
 use zeroize::Zeroizing;
 
+use crate::directory::DirectoryError;
 use crate::keys::KeyError;
 
 /// One login, as far as a client has described it.
@@ -130,6 +131,9 @@ pub enum Error {
     /// This node's clock or state is not what the other nodes have.
     #[error("this node must not decide: {0}")]
     Unfit(String),
+    /// A directory has not said whether the password is right.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// Too many passwords wait to be compared.
     #[error("too many passwords wait to be compared")]
     Overloaded,

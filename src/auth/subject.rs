@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use watchword_core::attempt::Decided;
-use watchword_core::client::{FirstFactor, PasscodeInput};
+use watchword_core::client::{FirstFactor, PasscodeInput, Source};
 use watchword_core::command::{Decision, FirstProof};
 use watchword_core::device::Device;
+use watchword_core::directory::Directory;
 use watchword_core::factor::Passcode;
-use watchword_core::id::{ClusterId, DeviceId, UserId};
+use watchword_core::id::{ClusterId, DeviceId, DirectoryId, UserId};
 use watchword_core::name::UserName;
 use watchword_core::settings::Settings;
 use watchword_core::state::State;
@@ -41,6 +42,8 @@ pub(super) struct Subject<'a> {
     pub(super) id: UserId,
     pub(super) user: Arc<User>,
     devices: Vec<(DeviceId, Arc<Device>)>,
+    /// The directories that the client asks.
+    directories: Vec<(DirectoryId, Arc<Directory>)>,
     pub(super) settings: Settings,
     /// The cluster that challenges are of.
     pub(super) cluster: ClusterId,
@@ -68,6 +71,7 @@ impl<'a> Seen<'a> {
             id,
             user: user.clone(),
             devices: state.devices_of(user).map(|(id, device)| (id, device.clone())).collect(),
+            directories: directories(state, request),
             settings: state.settings().clone(),
             cluster: authority.map_or(ClusterId([0; 16]), |authority| authority.cluster),
         })
@@ -83,6 +87,13 @@ impl Subject<'_> {
             && now.bypass == self.user.bypass
             && now.devices == self.user.devices
             && self.devices.iter().all(|(id, device)| state.device(*id) == Some(device))
+            && self.directories.iter().all(|(id, asked)| state.directory(*id) == Some(asked))
+    }
+
+    /// One of the directories that the client asks, as it was when the examination began.
+    pub(super) fn directory(&self, id: DirectoryId) -> Option<&Directory> {
+        let mut asked = self.directories.iter().filter(|(asked, _)| *asked == id);
+        asked.next().map(|(_, directory)| directory.as_ref())
     }
 
     /// What the typed passcode is to the user's devices.
@@ -101,13 +112,18 @@ impl Subject<'_> {
         Error::Key { username: self.user.name.text(), source }
     }
 
-    /// Whether a first factor that was shown before a challenge still counts: the password has not been
-    /// changed since, or the client still vouches for it.
+    /// Whether a first factor that was shown before a challenge still counts: the password, or the directory, has
+    /// not been changed since and the client still asks it, or the client still vouches for it.
     pub(super) fn vouches(&self, first: FirstProof) -> bool {
         match first {
             FirstProof::Client => self.request.policy.first_factor == FirstFactor::None,
             FirstProof::Password { revision } => {
-                self.user.password.as_ref().is_some_and(|password| password.revision == revision)
+                let is_same =
+                    self.user.password.as_ref().is_some_and(|one| one.revision == revision);
+                is_same && self.request.policy.first_factor.sources().contains(&Source::Local)
+            }
+            FirstProof::Directory { directory, revision } => {
+                self.directory(directory).is_some_and(|asked| asked.revision == revision)
             }
         }
     }
@@ -136,12 +152,22 @@ impl Subject<'_> {
     }
 }
 
+/// The directories that the client asks.
+pub(super) fn directories(state: &State, request: &Request) -> Vec<(DirectoryId, Arc<Directory>)> {
+    let sources = request.policy.first_factor.sources().iter();
+    let directories = sources.filter_map(|source| match source {
+        Source::Local => None,
+        Source::Directory(id) => Some((*id, state.directory(*id)?.clone())),
+    });
+    directories.collect()
+}
+
 /// What a copy of this request was told, where it pays to look before the examination: it may compare
 /// a password, or end in a challenge although the first copy was decided (by a bypass that it used
 /// up). Any other examination ends in an entry, and `apply` looks itself.
 fn decided_before(state: &State, request: &Request, now: Timestamp) -> Option<Decision> {
     let compares_password =
-        request.policy.first_factor == FirstFactor::Local && request.challenge.is_none();
+        request.policy.first_factor != FirstFactor::None && request.challenge.is_none();
     if !compares_password && !request.credential.is_empty() {
         return None;
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
-use watchword_core::client::{FirstFactor, PasscodeInput, Requirement};
+use watchword_core::client::{PasscodeInput, Requirement};
 
 use super::output::{FormatArgs, print_line, table};
 use super::socket::{Connection, path};
@@ -56,9 +56,10 @@ pub(super) struct AddRadiusArgs {
 /// How the client's users are authenticated; what is absent keeps its value.
 #[derive(Args)]
 struct PolicyArgs {
-    /// Who checks the password: local (Watchword) or none (the client has done it) [default: local]
-    #[arg(long, value_parser = words::<FirstFactor>(&["local", "none"]))]
-    first_factor: Option<FirstFactor>,
+    /// Who checks the password: none (the client has done it), or local (Watchword) and directories by name, with
+    /// commas between; the first that knows the user decides [default: local]
+    #[arg(long, value_name = "none|SOURCE,…")]
+    first_factor: Option<String>,
     /// Whether unknown users are refused; no lets them pass on the client's first factor [default: yes]
     #[arg(long, value_parser = yes_or_no())]
     require_user_match: Option<bool>,
@@ -190,7 +191,7 @@ fn listing(clients: &[ClientView]) -> comfy_table::Table {
             client.name.clone(),
             client.kind.clone(),
             client.addresses.join(", "),
-            format!("{:?}", client.first_factor).to_lowercase(),
+            client.first_factor.clone(),
             if client.require_user_match { "refused" } else { "pass" }.to_owned(),
             format!("{:?}", client.passcode_input).to_lowercase(),
             format!("{:?}{signing}", client.require_message_authenticator).to_lowercase(),
@@ -209,6 +210,6 @@ where
         .try_map(|word| serde_json::from_value(serde_json::Value::String(word)))
 }
 
-fn yes_or_no() -> impl TypedValueParser<Value = bool> {
+pub(super) fn yes_or_no() -> impl TypedValueParser<Value = bool> {
     PossibleValuesParser::new(["yes", "no"]).map(|word| word == "yes")
 }

@@ -10,6 +10,7 @@ mod check;
 mod clients;
 mod demo;
 mod devices;
+mod directories;
 mod import;
 mod input;
 mod log_dump;
@@ -88,6 +89,9 @@ enum Command {
     /// Clients: who may ask
     #[command(subcommand)]
     Client(clients::ClientCommand),
+    /// Directories: who knows the users' passwords
+    #[command(subcommand)]
+    Directory(directories::DirectoryCommand),
     /// Replicated settings
     #[command(subcommand)]
     Settings(settings::SettingsCommand),
@@ -175,6 +179,7 @@ fn run(command: Command) -> Done {
         Command::User(command) => users::run(command),
         Command::Device(command) => devices::run(command),
         Command::Client(command) => clients::run(command),
+        Command::Directory(command) => directories::run(command),
         Command::Settings(command) => settings::run(command),
         Command::Attempts(args) => attempts::run(&args),
         Command::Test(args) => test_login::run(&args),

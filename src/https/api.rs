@@ -14,7 +14,8 @@ use tokio::net::UnixListener;
 use super::error::ApiError;
 use crate::admin::{
     Admin, AttemptQuery, AttemptsPage, BackupSpec, BlockSpec, BypassSpec, ClientEdit, ClientSpec,
-    ClientView, DeviceSpec, DeviceView, Enrolled, ImportRow, LeaderView, MemberEdit, MemberView,
+    ClientView, DeviceSpec, DeviceView, DirectoryEdit, DirectoryReport, DirectorySpec,
+    DirectoryTest, DirectoryView, Enrolled, ImportRow, LeaderView, MemberEdit, MemberView,
     NewToken, RekeySpec, RekeyView, RemovalView, ResyncSpec, RowOutcome, SettingsChangeView,
     SettingsEdit, SettingsView, StatusView, TestLogin, TestReport, TokenSpec, TokenView, UserEdit,
     UserSpec, UserView, UsersPage,
@@ -68,6 +69,12 @@ pub fn router(admin: Admin) -> Router {
         .route("/v1/devices/{id}/resync", post(resync_device))
         .route("/v1/clients", get(clients).post(add_client))
         .route("/v1/clients/{name}", get(client).patch(edit_client).delete(remove_client))
+        .route("/v1/directories", get(directories).post(add_directory))
+        .route(
+            "/v1/directories/{name}",
+            get(directory).patch(edit_directory).delete(remove_directory),
+        )
+        .route("/v1/directories/{name}/test", post(test_directory))
         .route("/v1/settings", get(settings).patch(edit_settings))
         .route("/v1/settings/history", get(settings_history))
         .route("/v1/settings/rollback/{revision}", post(roll_back_settings))
@@ -238,6 +245,42 @@ async fn edit_client(
 async fn remove_client(State(admin): State<Admin>, Path(name): Path<String>) -> Done {
     admin.remove_client(&name).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn directories(State(admin): State<Admin>) -> Answer<Vec<DirectoryView>> {
+    Ok(Json(admin.directories().await?))
+}
+
+async fn add_directory(
+    State(admin): State<Admin>,
+    Json(spec): Json<DirectorySpec>,
+) -> Answer<DirectoryView> {
+    Ok(Json(admin.add_directory(spec).await?))
+}
+
+async fn directory(State(admin): State<Admin>, Path(name): Path<String>) -> Answer<DirectoryView> {
+    Ok(Json(admin.directory(&name).await?))
+}
+
+async fn edit_directory(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+    Json(edit): Json<DirectoryEdit>,
+) -> Answer<DirectoryView> {
+    Ok(Json(admin.edit_directory(&name, edit).await?))
+}
+
+async fn remove_directory(State(admin): State<Admin>, Path(name): Path<String>) -> Done {
+    admin.remove_directory(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn test_directory(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+    Json(test): Json<DirectoryTest>,
+) -> Answer<Vec<DirectoryReport>> {
+    Ok(Json(admin.test_directory(&name, test).await?))
 }
 
 async fn settings(State(admin): State<Admin>) -> Answer<SettingsView> {

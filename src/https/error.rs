@@ -44,10 +44,13 @@ fn classify(error: &AdminError) -> (StatusCode, &'static str) {
             Refusal::UserUnknown
             | Refusal::DeviceUnknown
             | Refusal::ClientUnknown
+            | Refusal::DirectoryUnknown
             | Refusal::NodeUnknown(_)
             | Refusal::TokenUnknown => (StatusCode::NOT_FOUND, "not_found"),
             Refusal::UserExists(_)
             | Refusal::ClientExists(_)
+            | Refusal::DirectoryExists(_)
+            | Refusal::DirectoryInUse(_)
             | Refusal::AddressTaken { .. }
             | Refusal::IdTaken
             | Refusal::RevisionPassed(_)
@@ -70,6 +73,8 @@ fn classify(error: &AdminError) -> (StatusCode, &'static str) {
             | Refusal::KeyMalformed
             | Refusal::TokenMalformed
             | Refusal::ClientMalformed
+            | Refusal::DirectoryMalformed
+            | Refusal::DirectoryNameReserved
             | Refusal::Setting(_)
             | Refusal::TextMalformed(_) => (StatusCode::BAD_REQUEST, "invalid"),
         },

@@ -22,6 +22,7 @@ mod cluster;
 mod command_line;
 mod demo;
 mod devices;
+mod directory;
 mod durability;
 mod faults;
 mod founding;

@@ -20,7 +20,6 @@ use watchword::config::KeySource;
 use watchword::keys::{Keyring, Owner};
 use watchword::pki::{Authority, PrivateKey};
 use watchword_cluster::ProposeError;
-use watchword_core::client::FirstFactor;
 use watchword_core::command::{Admit, Found};
 use watchword_core::id::TokenId;
 use watchword_core::node::{Authority as Replicated, NodeId};
@@ -177,9 +176,9 @@ async fn populate(
         .zip(nas)
         .map(|((number, manner), address)| ClientSpec {
             first_factor: if manner.has_password() {
-                FirstFactor::Local
+                "local".to_owned()
             } else {
-                FirstFactor::None
+                "none".to_owned()
             },
             ..ClientSpec::new(format!("nas{number}"), vec![address.clone()], secret(number, true))
         })

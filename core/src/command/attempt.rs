@@ -12,10 +12,10 @@ use super::device::drift;
 use super::{Applied, Decision, Moment};
 use crate::attempt::{Acceptance, Asker, Attempt, Decided, Reason, Verdict};
 use crate::challenge::ChallengeRef;
-use crate::client::{ClientPolicy, FirstFactor};
+use crate::client::{ClientPolicy, FirstFactor, Source};
 use crate::device::Oath;
 use crate::factor::totp;
-use crate::id::{DeviceId, RequestId, UserId};
+use crate::id::{DeviceId, DirectoryId, RequestId, UserId};
 use crate::name::UserName;
 use crate::policy;
 use crate::state::State;
@@ -63,6 +63,13 @@ pub enum FirstProof {
     /// The local password with this revision matched.
     Password {
         /// Revision of the password that was compared.
+        revision: u64,
+    },
+    /// A directory took the password.
+    Directory {
+        /// Which.
+        directory: DirectoryId,
+        /// Its revision when it was asked.
         revision: u64,
     },
 }
@@ -171,6 +178,12 @@ fn is_over(state: &State, command: &Conclude, reason: Reason) -> bool {
         // What was typed, or what the request carries: no change of the record mends that.
         Reason::UserNameMalformed
         | Reason::PasswordWrong
+        | Reason::PasswordExpired
+        | Reason::PasswordMustChange
+        | Reason::DirectoryDisabled
+        | Reason::DirectoryExpired
+        | Reason::DirectoryLocked
+        | Reason::DirectoryRestricted
         | Reason::PasscodeWrong
         | Reason::PasscodeUsed
         | Reason::PasscodeOutsideWindow
@@ -191,15 +204,22 @@ fn check_first(
     policy: Option<&ClientPolicy>,
     first: FirstProof,
 ) -> Result<(), Stale> {
+    // The console has no policy of its own, and may test whatever there is.
+    let asks = |source| policy.is_none_or(|policy| policy.first_factor.sources().contains(&source));
     match first {
-        FirstProof::Client => match policy.map(|policy| policy.first_factor) {
-            Some(FirstFactor::None) | None => Ok(()),
-            Some(FirstFactor::Local) => Err(Stale),
-        },
+        FirstProof::Client => {
+            let vouches = policy.is_none_or(|policy| policy.first_factor == FirstFactor::None);
+            if vouches { Ok(()) } else { Err(Stale) }
+        }
+        FirstProof::Directory { directory: id, revision } => {
+            let directory = state.directory(id).ok_or(Stale)?;
+            let is_same = directory.revision == revision && asks(Source::Directory(id));
+            if is_same || cfg!(mutant = "trust_old_directory") { Ok(()) } else { Err(Stale) }
+        }
         FirstProof::Password { revision } => {
             let user = command.user.and_then(|user| state.user(user)).ok_or(Stale)?;
             let password = user.password.as_ref().ok_or(Stale)?;
-            let is_same = password.revision == revision;
+            let is_same = password.revision == revision && asks(Source::Local);
             if is_same || cfg!(mutant = "trust_old_password") { Ok(()) } else { Err(Stale) }
         }
     }

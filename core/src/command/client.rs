@@ -6,9 +6,11 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{Countable, Moment, Refusal, Text, check_count, check_text};
-use crate::client::{Client, ClientKind, ClientPolicy, RadiusClient, RadiusHabits, Requirement};
+use crate::client::{
+    Client, ClientKind, ClientPolicy, FirstFactor, RadiusClient, RadiusHabits, Requirement, Source,
+};
 use crate::id::ClientId;
-use crate::limits::{CLIENT_ADDRESSES_MAX, CLIENTS_MAX, SEALED_BYTES_MAX};
+use crate::limits::{CLIENT_ADDRESSES_MAX, CLIENT_SOURCES_MAX, CLIENTS_MAX, SEALED_BYTES_MAX};
 use crate::sealed::Sealed;
 use crate::state::State;
 
@@ -75,6 +77,18 @@ fn replace(
     let others = || state.clients.iter().filter(|(id, _)| **id != put.id).map(|(_, other)| other);
     if others().any(|other| other.name == put.name) {
         return Err(Refusal::ClientExists(put.name.clone()));
+    }
+    let sources = put.policy.first_factor.sources();
+    check_count(sources.len(), CLIENT_SOURCES_MAX, Countable::Sources)?;
+    let is_known = |source: &Source| match source {
+        Source::Local => true,
+        Source::Directory(id) => state.directories.contains_key(id),
+    };
+    if !sources.iter().all(is_known) {
+        return Err(Refusal::DirectoryUnknown);
+    }
+    if put.policy.first_factor != FirstFactor::None && sources.is_empty() {
+        return Err(Refusal::ClientMalformed);
     }
     let ClientFields::Radius(radius) = &put.fields;
     check_count(radius.addresses.len(), CLIENT_ADDRESSES_MAX, Countable::Addresses)?;

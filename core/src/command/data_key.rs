@@ -43,6 +43,11 @@ pub(super) fn permits(state: &State, command: &Command) -> bool {
             keys.is_current(secret_of(put))
                 || state.secret(Secret::ClientSecret(put.id)) == Some(secret_of(put))
         }
+        Command::AddDirectory(put) => put.secret().is_none_or(|secret| keys.is_current(secret)),
+        Command::EditDirectory(put) => put.secret().is_none_or(|secret| {
+            keys.is_current(secret)
+                || state.secret(Secret::DirectoryPassword(put.id)) == Some(secret)
+        }),
         Command::Reseal { items } => items.iter().all(|item| keys.is_current(&item.new)),
         // The first seal tells the first key.
         Command::Found(_)
@@ -53,6 +58,7 @@ pub(super) fn permits(state: &State, command: &Command) -> bool {
         | Command::RevokeDevice { .. }
         | Command::ResyncDevice { .. }
         | Command::RemoveClient { .. }
+        | Command::RemoveDirectory { .. }
         | Command::LearnClient { .. }
         | Command::ChangeSettings { .. }
         | Command::EnableFeature { .. }
@@ -132,6 +138,7 @@ fn secret_mut(state: &mut State, secret: Secret) -> Option<&mut Sealed> {
         Secret::AuthorityKey => {
             state.nodes.authority.as_mut().map(|held| &mut Arc::make_mut(held).key)
         }
+        Secret::DirectoryPassword(id) => state.directory_mut(id)?.secret_mut(),
     }
 }
 

@@ -7,6 +7,7 @@ mod attempt;
 mod client;
 mod data_key;
 mod device;
+mod directory;
 mod feature;
 mod node;
 mod setting;
@@ -21,6 +22,7 @@ pub use attempt::{Conclude, Finding, FirstProof, Proof};
 pub use client::{ClientFields, PutClient, RadiusFields};
 pub use data_key::Resealed;
 pub use device::{NewDevice, NewOath};
+pub use directory::PutDirectory;
 pub use feature::FEATURE_LEVEL;
 pub(crate) use feature::FIRST_FEATURE_LEVEL;
 pub use node::{Admit, Found, NodeChange};
@@ -28,7 +30,7 @@ pub use user::{NewUser, UserChange};
 
 use crate::attempt::Verdict;
 use crate::client::RadiusHabits;
-use crate::id::{ClientId, DeviceId, TokenId, UserId};
+use crate::id::{ClientId, DeviceId, DirectoryId, TokenId, UserId};
 use crate::limits::NODES_MAX;
 use crate::node::NodeId;
 use crate::sealed::KeyId;
@@ -123,6 +125,15 @@ pub enum Command {
         client: ClientId,
         /// What to add to its habits.
         habits: RadiusHabits,
+    },
+    /// Adds a directory.
+    AddDirectory(PutDirectory),
+    /// Replaces a directory.
+    EditDirectory(PutDirectory),
+    /// Removes a directory.
+    RemoveDirectory {
+        /// Which.
+        directory: DirectoryId,
     },
     /// Changes settings, all or none.
     ChangeSettings {
@@ -272,6 +283,24 @@ pub enum Refusal {
     /// The client's parameters make no sense.
     #[error("a client needs a name and at least one address")]
     ClientMalformed,
+    /// The name is taken.
+    #[error("directory {0:?} exists already")]
+    DirectoryExists(Arc<str>),
+    /// The name would be read as something else where directories are named.
+    #[error("a directory cannot be called \"none\" or \"local\", and its name holds no comma")]
+    DirectoryNameReserved,
+    /// No such directory.
+    #[error("there is no such directory")]
+    DirectoryUnknown,
+    /// A client asks it.
+    #[error("client {0:?} asks this directory; give it another first factor before")]
+    DirectoryInUse(Arc<str>),
+    /// The directory's parameters make no sense.
+    #[error(
+        "a directory needs a server, certificates to believe, a timeout of 100 ms to 30 s, and {{user}} in the \
+         name that users bind by or the filter that finds them"
+    )]
+    DirectoryMalformed,
     /// A setting was refused.
     #[error("{0}")]
     Setting(SettingError),
@@ -360,8 +389,14 @@ pub enum Text {
     Label,
     /// The name of a client.
     ClientName,
-    /// The address of a node.
+    /// The address of a node or server.
     Address,
+    /// The name of a directory.
+    DirectoryName,
+    /// A name to bind by, or to search below.
+    BindName,
+    /// A search filter.
+    Filter,
 }
 
 impl fmt::Display for Text {
@@ -372,6 +407,9 @@ impl fmt::Display for Text {
             Self::Label => "the label",
             Self::ClientName => "the client's name",
             Self::Address => "the address",
+            Self::DirectoryName => "the directory's name",
+            Self::BindName => "a name in the directory",
+            Self::Filter => "the filter",
         })
     }
 }
@@ -397,6 +435,14 @@ pub enum Countable {
     Tokens,
     /// Secrets in one reseal.
     Reseals,
+    /// Directories of the cluster.
+    Directories,
+    /// Servers of one directory.
+    Servers,
+    /// Certificates or digests that servers are recognised by.
+    Trusted,
+    /// Sources of first factors of one client.
+    Sources,
 }
 
 impl fmt::Display for Countable {
@@ -411,6 +457,10 @@ impl fmt::Display for Countable {
             Self::Nodes => "nodes",
             Self::Tokens => "tokens",
             Self::Reseals => "secrets in one reseal",
+            Self::Directories => "directories",
+            Self::Servers => "servers of one directory",
+            Self::Trusted => "trusted certificates of one directory",
+            Self::Sources => "sources of first factors of one client",
         })
     }
 }
@@ -444,6 +494,9 @@ impl Command {
             | Self::EditClient(_)
             | Self::RemoveClient { .. }
             | Self::LearnClient { .. }
+            | Self::AddDirectory(_)
+            | Self::EditDirectory(_)
+            | Self::RemoveDirectory { .. }
             | Self::ChangeSettings { .. }
             | Self::EnableFeature { .. }
             | Self::Conclude(_)
@@ -487,6 +540,9 @@ impl Command {
             Self::EditClient(client) => client::edit(state, at, client),
             Self::RemoveClient { client } => client::remove(state, at, *client),
             Self::LearnClient { client, habits } => client::learn(state, at, *client, *habits),
+            Self::AddDirectory(put) => directory::add(state, at, put),
+            Self::EditDirectory(put) => directory::edit(state, at, put),
+            Self::RemoveDirectory { directory } => directory::remove(state, at, *directory),
             Self::ChangeSettings { by, if_revision, changes } => {
                 setting::change(state, at, by, *if_revision, changes)
             }

@@ -1,7 +1,8 @@
 //! What administrators change: each refusal, and what each change does.
 
-use watchword_core::client::{FirstFactor, RadiusHabits};
+use watchword_core::client::{FirstFactor, RadiusHabits, Source};
 use watchword_core::command::{NewDevice, UserChange};
+use watchword_core::directory::{Bind, DirectoryKind, Ldap, Search, Trust};
 use watchword_core::factor::Algorithm;
 use watchword_core::name::UserName;
 use watchword_core::settings::{SettingError, Value};
@@ -99,7 +100,7 @@ fn groups_are_sorted_and_single() {
 #[test]
 fn two_clients_cannot_share_a_name_or_a_range() {
     let mut replica = Replica::default();
-    let put = |n, name, address| put_client(n, name, address, policy(FirstFactor::Local, true));
+    let put = |n, name, address| put_client(n, name, address, policy(FirstFactor::local(), true));
     let add = |n, name, address| Command::AddClient(put(n, name, address));
     assert_eq!(replica.apply(add(1, "vpn", "10.0.0.1/8")), Applied::Done);
     refuses(&mut replica, add(2, "vpn", "10.1.0.0/16"), Refusal::ClientExists("vpn".into()));
@@ -112,9 +113,56 @@ fn two_clients_cannot_share_a_name_or_a_range() {
 }
 
 #[test]
+fn a_directory_stays_while_a_client_asks_it() {
+    let mut replica = Replica::default();
+    let sources = FirstFactor::Sources([Source::Local, Source::Directory(directory_id(5))].into());
+    let put = put_client(1, "vpn", "10.0.0.0/8", policy(sources, true));
+    refuses(&mut replica, Command::AddClient(put.clone()), Refusal::DirectoryUnknown);
+    let add = |n, name| Command::AddDirectory(put_directory(n, name));
+    assert_eq!(replica.apply(add(5, "corp")), Applied::Done);
+    refuses(&mut replica, add(6, "corp"), Refusal::DirectoryExists("corp".into()));
+    refuses(&mut replica, add(6, "local"), Refusal::DirectoryNameReserved);
+    refuses(&mut replica, add(6, "a,b"), Refusal::DirectoryNameReserved);
+    refuses(&mut replica, add(5, "other"), Refusal::IdTaken);
+    let edit = Command::EditDirectory(put_directory(6, "other"));
+    refuses(&mut replica, edit, Refusal::DirectoryUnknown);
+
+    assert_eq!(replica.apply(Command::AddClient(put)), Applied::Done);
+    let remove = || Command::RemoveDirectory { directory: directory_id(5) };
+    refuses(&mut replica, remove(), Refusal::DirectoryInUse("vpn".into()));
+    assert_eq!(replica.apply(Command::RemoveClient { client: client_id(1) }), Applied::Done);
+    assert_eq!(replica.apply(remove()), Applied::Done);
+    refuses(&mut replica, remove(), Refusal::DirectoryUnknown);
+}
+
+#[test]
+fn a_directory_that_could_not_be_asked_is_refused() {
+    let broken: [fn(&mut Ldap); 7] = [
+        |ldap| ldap.servers = [].into(),
+        |ldap| ldap.timeout_ms = 99,
+        |ldap| ldap.timeout_ms = 30_001,
+        |ldap| ldap.trust = Trust::Authorities([].into()),
+        |ldap| ldap.trust = Trust::Authorities([vec![0; 4_096].into()].into()),
+        // The same for everybody: whoever knows one password would be anybody.
+        |ldap| ldap.bind = Bind::Template("cn=reader,dc=example,dc=org".into()),
+        |ldap| {
+            let (base, filter) = ("".into(), "(uid=*)".into());
+            ldap.bind = Bind::Search(Search { base, filter, account: None });
+        },
+    ];
+    for breaks in broken {
+        let mut put = put_directory(5, "corp");
+        let DirectoryKind::Ldap(ldap) = &mut put.kind;
+        breaks(ldap);
+        let add = Command::AddDirectory(put);
+        refuses(&mut Replica::default(), add, Refusal::DirectoryMalformed);
+    }
+}
+
+#[test]
 fn a_clients_habits_last_as_long_as_its_secret() {
     let mut replica = Replica::default();
-    let mut put = put_client(1, "vpn", "10.0.0.0/8", policy(FirstFactor::Local, true));
+    let mut put = put_client(1, "vpn", "10.0.0.0/8", policy(FirstFactor::local(), true));
     assert_eq!(replica.apply(Command::AddClient(put.clone())), Applied::Done);
     let habits = RadiusHabits { signs: true, is_no_proxy: false };
     let learn = Command::LearnClient { client: client_id(1), habits };

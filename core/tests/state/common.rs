@@ -7,11 +7,14 @@ use watchword_core::challenge::ChallengeRef;
 use watchword_core::client::{ClientPolicy, FirstFactor, PasscodeInput, Requirement};
 use watchword_core::command::{
     Admit, ClientFields, Conclude, Decision, Finding, FirstProof, Found, NewDevice, NewOath,
-    NewUser, Proof, PutClient, RadiusFields, Resealed,
+    NewUser, Proof, PutClient, PutDirectory, RadiusFields, Resealed,
 };
 use watchword_core::data_key::Secret;
+use watchword_core::directory::{Bind, DirectoryKind, Ldap, LdapServer, Search, Security, Trust};
 use watchword_core::factor::Algorithm;
-use watchword_core::id::{ChallengeId, ClientId, ClusterId, DeviceId, RequestId, TokenId, UserId};
+use watchword_core::id::{
+    ChallengeId, ClientId, ClusterId, DeviceId, DirectoryId, RequestId, TokenId, UserId,
+};
 use watchword_core::name::UserName;
 use watchword_core::node::Authority;
 use watchword_core::sealed::{KeyId, Sealed};
@@ -31,6 +34,10 @@ pub(crate) fn device_id(n: u8) -> DeviceId {
 
 pub(crate) fn client_id(n: u8) -> ClientId {
     ClientId([n; 16])
+}
+
+pub(crate) fn directory_id(n: u8) -> DirectoryId {
+    DirectoryId([n; 16])
 }
 
 pub(crate) fn request_id(n: u64) -> RequestId {
@@ -79,6 +86,25 @@ pub(crate) fn put_client(n: u8, name: &str, address: &str, policy: ClientPolicy)
             secret: Sealed::new(b"sealed secret"),
             require_message_authenticator: Requirement::Auto,
             limit_proxy_state: Requirement::Auto,
+        }),
+    }
+}
+
+pub(crate) fn put_directory(n: u8, name: &str) -> PutDirectory {
+    let server = |host: &str, security| LdapServer { host: host.into(), port: 636, security };
+    PutDirectory {
+        id: directory_id(n),
+        name: name.into(),
+        kind: DirectoryKind::Ldap(Ldap {
+            servers: [server("dc1.example.org", Security::Tls), server("::1", Security::StartTls)]
+                .into(),
+            trust: Trust::Fingerprints([[7; 32]].into()),
+            bind: Bind::Search(Search {
+                base: "dc=example,dc=org".into(),
+                filter: "(uid={user})".into(),
+                account: Some(("cn=reader".into(), Sealed::new(b"sealed"))),
+            }),
+            timeout_ms: 2_000,
         }),
     }
 }

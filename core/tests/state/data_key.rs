@@ -25,8 +25,12 @@ fn user_under(user: u8, name: &str, n: u8) -> Command {
 
 fn client_under(client: u8, n: u8, add: bool) -> Command {
     let name = format!("client{client}");
-    let mut put =
-        put_client(client, &name, &format!("10.0.{client}.0/24"), policy(FirstFactor::Local, true));
+    let mut put = put_client(
+        client,
+        &name,
+        &format!("10.0.{client}.0/24"),
+        policy(FirstFactor::local(), true),
+    );
     let watchword_core::command::ClientFields::Radius(radius) = &mut put.fields;
     radius.secret = sealed_under(n);
     if add { Command::AddClient(put) } else { Command::EditClient(put) }

@@ -2,8 +2,8 @@
 
 use crate::common::*;
 use watchword_core::attempt::{Acceptance, Asker, Reason, Verdict};
-use watchword_core::client::FirstFactor;
-use watchword_core::command::{Finding, FirstProof, Proof, UserChange};
+use watchword_core::client::{FirstFactor, Source};
+use watchword_core::command::{Finding, FirstProof, Proof, PutClient, UserChange};
 use watchword_core::device::Oath;
 use watchword_core::sealed::Sealed;
 use watchword_core::settings::Value;
@@ -232,7 +232,7 @@ fn a_deleted_user_or_a_changed_password_makes_the_examination_stale() {
 #[test]
 fn a_client_that_demands_a_password_gets_no_accept_without_one() {
     let mut replica = Replica::with_alice();
-    let put = put_client(7, "vpn", "10.0.0.0/8", policy(FirstFactor::Local, true));
+    let put = put_client(7, "vpn", "10.0.0.0/8", policy(FirstFactor::local(), true));
     assert_eq!(replica.apply(Command::AddClient(put.clone())), Applied::Done);
     let mut command = conclude(1, passcode(1, 0));
     command.asker = Asker::Client(client_id(7));
@@ -249,6 +249,41 @@ fn a_client_that_demands_a_password_gets_no_accept_without_one() {
     assert_eq!(replica.apply(Command::RemoveClient { client: client_id(7) }), Applied::Done);
     command.request = request_id(2);
     assert_eq!(replica.verdict(command), refused(Reason::ClientRemoved));
+}
+
+#[test]
+fn a_directorys_word_counts_while_it_is_the_same_and_the_client_asks_it() {
+    let mut replica = Replica::with_alice();
+    let add = Command::AddDirectory(put_directory(5, "corp"));
+    assert_eq!(replica.apply(add), Applied::Done);
+    let revision = replica.state.directory(directory_id(5)).expect("added").revision;
+    let sources = |source| FirstFactor::Sources([source].into());
+    let put = put_client(7, "vpn", "10.0.0.0/8", policy(sources(Source::Local), true));
+    assert_eq!(replica.apply(Command::AddClient(put.clone())), Applied::Done);
+    let by_directory = |revision, client_revision| {
+        let first = FirstProof::Directory { directory: directory_id(5), revision };
+        let second = Proof::Passcode { device: device_id(1), moving_factor: 0 };
+        let mut command = conclude(1, Finding::Proven { first, second });
+        command.asker = Asker::Client(client_id(7));
+        command.client_revision = client_revision;
+        Command::Conclude(command)
+    };
+    let client_revision =
+        |replica: &Replica| replica.state.client(client_id(7)).expect("added").revision;
+    let command = by_directory(revision, client_revision(&replica));
+    assert_eq!(replica.apply(command), Applied::Stale, "the client does not ask it");
+
+    let policy = policy(sources(Source::Directory(directory_id(5))), true);
+    let put = PutClient { policy, ..put };
+    assert_eq!(replica.apply(Command::EditClient(put)), Applied::Done);
+    let edit = Command::EditDirectory(put_directory(5, "corp"));
+    assert_eq!(replica.apply(edit), Applied::Done);
+    let command = by_directory(revision, client_revision(&replica));
+    assert_eq!(replica.apply(command), Applied::Stale, "another directory by now");
+
+    let revision = replica.state.directory(directory_id(5)).expect("edited").revision;
+    let accepted = replica.apply(by_directory(revision, client_revision(&replica)));
+    assert!(matches!(accepted, Applied::Concluded(decision) if decision.verdict == BY_HOTP));
 }
 
 #[test]

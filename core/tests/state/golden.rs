@@ -26,11 +26,15 @@ fn commands() -> Vec<(&'static str, Command)> {
         first: FirstProof::Password { revision: 3 },
         second: Proof::Passcode { device: device_id(2), moving_factor: START / 30_000 },
     };
+    let by_directory = Finding::Proven {
+        first: FirstProof::Directory { directory: directory_id(5), revision: 3 },
+        second: Proof::UnknownUser,
+    };
     let mut answer = conclude(2, Finding::Failed(Reason::PasscodeWrong));
     answer.asker = Asker::Client(client_id(7));
     answer.client_revision = 4;
     answer.challenge = Some(challenge(9, START + 60_000));
-    let put = || put_client(7, "vpn", "2001:db8::/32", policy(FirstFactor::Local, false));
+    let put = || put_client(7, "vpn", "2001:db8::/32", policy(FirstFactor::local(), false));
     let change = NodeChange { address: Some("b:7401".into()), priority: Some(200) };
     let edit_node = Command::EditNode { node: 1, change };
     vec![
@@ -92,8 +96,12 @@ fn commands() -> Vec<(&'static str, Command)> {
                 ],
             },
         ),
+        ("add_directory", Command::AddDirectory(put_directory(5, "corp"))),
+        ("edit_directory", Command::EditDirectory(put_directory(5, "corp"))),
+        ("remove_directory", Command::RemoveDirectory { directory: directory_id(5) }),
         ("enable_feature", Command::EnableFeature { level: 1 }),
         ("conclude_passcode", Command::Conclude(conclude(1, by_password))),
+        ("conclude_directory", Command::Conclude(conclude(3, by_directory))),
         ("conclude_answer", Command::Conclude(answer)),
         ("remove_client", Command::RemoveClient { client: client_id(8) }),
         ("delete_user", Command::DeleteUser { user: user_id(2) }),
@@ -114,6 +122,7 @@ fn commands() -> Vec<(&'static str, Command)> {
                     resealed(Secret::UserPassword(user_id(1)), b"sealed", 1),
                     resealed(Secret::ClientSecret(client_id(7)), b"other", 1),
                     resealed(Secret::AuthorityKey, b"sealed", 1),
+                    resealed(Secret::DirectoryPassword(directory_id(5)), b"sealed", 1),
                 ],
             },
         ),
@@ -137,6 +146,9 @@ fn is_sampled(command: &Command) -> bool {
         | Command::EditClient(_)
         | Command::RemoveClient { .. }
         | Command::LearnClient { .. }
+        | Command::AddDirectory(_)
+        | Command::EditDirectory(_)
+        | Command::RemoveDirectory { .. }
         | Command::ChangeSettings { .. }
         | Command::EnableFeature { .. }
         | Command::Conclude(_)

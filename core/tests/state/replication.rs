@@ -86,7 +86,7 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         1 => (small(), small()).prop_map(|(id, n)| {
             let address = format!("10.0.{n}.0/24");
-            Command::EditClient(put_client(id, "wifi", &address, policy(FirstFactor::Local, true)))
+            Command::EditClient(put_client(id, "wifi", &address, policy(FirstFactor::local(), true)))
         }),
         1 => small().prop_map(|client| Command::RemoveClient { client: client_id(client) }),
         1 => (small(), any::<bool>()).prop_map(|(client, signs)| Command::LearnClient {

@@ -6,6 +6,7 @@ mod node;
 mod peer;
 mod process;
 mod radius;
+mod slapd;
 
 pub(crate) use command::{Outcome, run, watchword};
 pub(crate) use http::get;
@@ -13,3 +14,4 @@ pub(crate) use node::{Directory, Node, SECRET, write_secret};
 pub(crate) use peer::{HotpKey, oathtool, pamtester, radclient};
 pub(crate) use process::{DEADLINE, Process};
 pub(crate) use radius::{Nas, Question, Sent, code_of};
+pub(crate) use slapd::{Certificates, READER, Slapd};
