@@ -70,7 +70,7 @@ impl State {
         });
         let authority = self.nodes.authority().map(|held| (Secret::AuthorityKey, &held.key));
         let searching = self.directories.iter().filter_map(|(&id, directory)| {
-            Some((Secret::DirectoryPassword(id), directory.secret()?))
+            Some((Secret::DirectoryPassword(id), directory.kind.secret()?))
         });
         passwords.chain(keys).chain(secrets).chain(authority).chain(searching)
     }
@@ -85,7 +85,7 @@ impl State {
                 Some(&radius.secret)
             }
             Secret::AuthorityKey => Some(&self.nodes.authority()?.key),
-            Secret::DirectoryPassword(id) => self.directory(id)?.secret(),
+            Secret::DirectoryPassword(id) => self.directory(id)?.kind.secret(),
         }
     }
 }

@@ -98,10 +98,10 @@ pub struct Search {
 /// What a user's name is put in the place of.
 pub const USER: &str = "{user}";
 
-impl Directory {
+impl DirectoryKind {
     /// The password of the account that searches, if there is one.
     pub fn secret(&self) -> Option<&Sealed> {
-        let DirectoryKind::Ldap(ldap) = &self.kind;
+        let Self::Ldap(ldap) = self;
         match &ldap.bind {
             Bind::Search(Search { account: Some((_, password)), .. }) => Some(password),
             Bind::Search(_) | Bind::Template(_) => None,
@@ -109,7 +109,7 @@ impl Directory {
     }
 
     pub(crate) fn secret_mut(&mut self) -> Option<&mut Sealed> {
-        let DirectoryKind::Ldap(ldap) = &mut self.kind;
+        let Self::Ldap(ldap) = self;
         match &mut ldap.bind {
             Bind::Search(Search { account: Some((_, password)), .. }) => Some(password),
             Bind::Search(_) | Bind::Template(_) => None,

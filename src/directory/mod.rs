@@ -141,7 +141,7 @@ impl Directories {
             return Ok(client.clone());
         }
         let name = || directory.name.clone();
-        let password = match directory.secret() {
+        let password = match directory.kind.secret() {
             None => None,
             Some(sealed) => Some(
                 self.keys

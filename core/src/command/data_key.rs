@@ -43,8 +43,10 @@ pub(super) fn permits(state: &State, command: &Command) -> bool {
             keys.is_current(secret_of(put))
                 || state.secret(Secret::ClientSecret(put.id)) == Some(secret_of(put))
         }
-        Command::AddDirectory(put) => put.secret().is_none_or(|secret| keys.is_current(secret)),
-        Command::EditDirectory(put) => put.secret().is_none_or(|secret| {
+        Command::AddDirectory(put) => {
+            put.kind.secret().is_none_or(|secret| keys.is_current(secret))
+        }
+        Command::EditDirectory(put) => put.kind.secret().is_none_or(|secret| {
             keys.is_current(secret)
                 || state.secret(Secret::DirectoryPassword(put.id)) == Some(secret)
         }),
@@ -138,7 +140,7 @@ fn secret_mut(state: &mut State, secret: Secret) -> Option<&mut Sealed> {
         Secret::AuthorityKey => {
             state.nodes.authority.as_mut().map(|held| &mut Arc::make_mut(held).key)
         }
-        Secret::DirectoryPassword(id) => state.directory_mut(id)?.secret_mut(),
+        Secret::DirectoryPassword(id) => state.directory_mut(id)?.kind.secret_mut(),
     }
 }
 

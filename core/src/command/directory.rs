@@ -12,7 +12,6 @@ use crate::limits::{
     DIRECTORIES_MAX, DIRECTORY_SERVERS_MAX, DIRECTORY_TIMEOUT_MS, KEY_BYTES_MAX, SEALED_BYTES_MAX,
     TRUSTED_MAX,
 };
-use crate::sealed::Sealed;
 use crate::state::State;
 
 /// A directory to add, or to put in the place of the one with this id.
@@ -24,17 +23,6 @@ pub struct PutDirectory {
     pub name: Arc<str>,
     /// How it is asked.
     pub kind: DirectoryKind,
-}
-
-impl PutDirectory {
-    /// What is sealed in it.
-    pub(super) fn secret(&self) -> Option<&Sealed> {
-        let DirectoryKind::Ldap(Ldap { bind, .. }) = &self.kind;
-        match bind {
-            Bind::Search(search) => search.account.as_ref().map(|(_, password)| password),
-            Bind::Template(_) => None,
-        }
-    }
 }
 
 pub(super) fn add(state: &mut State, at: Moment, put: &PutDirectory) -> Result<(), Refusal> {

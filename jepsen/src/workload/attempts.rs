@@ -114,9 +114,8 @@ pub(super) fn read_places(
     user: &str,
     host: usize,
 ) -> Result<()> {
-    let arguments = ["attempts", "--user", user, "--limit", "1000"];
     let value = |attempts: &Value| Some((places(attempts)?, ()));
-    operator.read(f, &format!("{workload}/{user}"), host, &arguments, value).map(drop)
+    operator.read(f, &format!("{workload}/{user}"), host, &listing(user), value).map(drop)
 }
 
 /// The same of a cluster that is whole.
@@ -127,8 +126,12 @@ pub(super) fn last_places(
     user: &str,
     host: usize,
 ) -> Result<()> {
-    let arguments = ["attempts", "--user", user, "--limit", "1000"];
-    operator.read_at_last(f, &format!("{workload}/{user}"), host, &arguments, places)
+    operator.read_at_last(f, &format!("{workload}/{user}"), host, &listing(user), places)
+}
+
+/// The command that lists a user's attempts.
+fn listing(user: &str) -> [&str; 5] {
+    ["attempts", "--user", user, "--limit", "1000"]
 }
 
 fn places(attempts: &Value) -> Option<Value> {
