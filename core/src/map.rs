@@ -121,10 +121,12 @@ impl<K: Ord + Clone, V: Clone> OrdMap<K, V> {
     {
         self.get(key)?;
         let removed = remove(&mut self.root, key);
-        if let Node::Branch(children) = &*self.root
-            && let [(_, only)] = children.as_slice()
-        {
-            self.root = only.clone();
+        if let Node::Branch(children) = &*self.root {
+            match children.as_slice() {
+                [] => self.root = Arc::new(Node::Leaf(ArrayVec::new())),
+                [(_, only)] => self.root = only.clone(),
+                _ => {}
+            }
         }
         self.len -= usize::from(removed.is_some());
         removed
@@ -266,7 +268,7 @@ fn insert_or_split<T>(
     Some(right)
 }
 
-/// Removes `key` below `node`.
+/// Removes `key` below `node`. What is left of that may be empty.
 fn remove<K, V, Q>(node: &mut Arc<Node<K, V>>, key: &Q) -> Option<V>
 where
     K: Ord + Clone + std::borrow::Borrow<Q>,
@@ -282,8 +284,11 @@ where
             let at = child_of(children, key);
             let child = &mut children.get_mut(at)?.1;
             let removed = remove(child, key);
-            if child.len() < FEW {
-                merge(children, at);
+            match child.len() {
+                // It had no neighbour to be merged with: what was split off at the end is alone at first.
+                0 => drop(children.remove(at)),
+                1..FEW => merge(children, at),
+                _ => {}
             }
             removed
         }
@@ -445,6 +450,24 @@ mod tests {
             }
             assert_eq!((map.len(), depth(&map.root, None, None)), (0, 0));
         }
+    }
+
+    /// The last of 257 pairs that came in order is alone in its leaf, and that in its branch.
+    #[test]
+    fn a_branch_whose_only_leaf_gets_empty_goes() {
+        let all = || (0..=256).map(|key| (key, 0)).collect::<Map>();
+        assert_eq!(depth(&all().root, None, None), 2);
+        let mut map = all();
+        assert_eq!(map.remove(&256), Some(0));
+        assert_eq!((map.len(), depth(&map.root, None, None)), (256, 1));
+        assert_eq!((map.insert(256, 1), map.get(&256)), (None, Some(&1)));
+        let mut map = all();
+        for key in (0..=256).rev() {
+            assert_eq!(map.remove(&key), Some(0));
+            depth(&map.root, None, None);
+        }
+        assert_eq!((map.len(), map.first()), (0, None));
+        assert_eq!((map.insert(1, 1), map.len()), (None, 1));
     }
 
     #[test]
