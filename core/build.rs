@@ -17,6 +17,7 @@ const MUTANTS: &[&str] = &[
     "trust_old_client",
     "trust_old_directory",
     "keep_bypass",
+    "say_regardless",
     "admit_at_node",
     "snapshot_without_used",
     "admit_other_keys",

@@ -1,6 +1,6 @@
 //! The Watchword server.
 //!
-//! One authentication runs like this: a front ([`radius`]) reads a request, [`auth`] examines it against
+//! One authentication runs like this: a front ([`radius_front`]) reads a request, [`auth`] examines it against
 //! the replicated state and proposes the decision, the front answers. [`admin`] is the administrators'
 //! way in, [`https`] carries it and [`cli`] calls it. [`join`] asks a cluster to take this node in,
 //! [`admission`] answers that; [`keys`] seals the secrets, [`pki`] and [`identity`] say who this node
@@ -27,6 +27,7 @@ pub mod node;
 pub mod pki;
 pub mod possession;
 pub mod radius;
+pub mod radius_front;
 pub mod random;
 pub mod stage;
 pub mod throttle;

@@ -86,6 +86,7 @@ fn login(n: u64) -> (UserName, Entry) {
         remote: "192.0.2.1".into(),
         challenge: None,
         finding: Finding::Proven { first: FirstProof::Client, second: passcode },
+        reply: None,
     });
     (UserName::canonical(&name(user)).expect("a name"), Entry { time: NOW, command })
 }

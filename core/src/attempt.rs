@@ -33,6 +33,8 @@ pub struct Attempt {
     pub remote: SmolStr,
     /// What was decided.
     pub verdict: Verdict,
+    /// Whether something is to be said along with it; see [`crate::reply`].
+    pub has_reply: bool,
 }
 
 /// Who asked for a decision.
@@ -109,6 +111,12 @@ pub enum Reason {
     /// The directory lets the user in at other hours, or from other places, only.
     #[error("not allowed by the directory now")]
     DirectoryRestricted,
+    /// What was typed did not arrive in a form that anybody who is asked could check.
+    #[error("nobody can check this kind of password")]
+    PasswordUncheckable,
+    /// The directory has accepted somebody else than the request was for.
+    #[error("the directory accepted another user")]
+    IdentityDiffers,
     /// The passcode is wrong.
     #[error("wrong passcode")]
     PasscodeWrong,
@@ -291,6 +299,7 @@ mod tests {
             user: None,
             remote: "".into(),
             verdict: Verdict::Refused(Reason::UserUnknown),
+            has_reply: false,
         }
     }
 

@@ -48,8 +48,8 @@ pub enum Secret {
     ClientSecret(ClientId),
     /// The private key of the cluster's authority.
     AuthorityKey,
-    /// The password with which a directory is searched.
-    DirectoryPassword(DirectoryId),
+    /// What a directory is asked with: the password of who searches, or the shared secret.
+    DirectorySecret(DirectoryId),
 }
 
 impl State {
@@ -70,7 +70,7 @@ impl State {
         });
         let authority = self.nodes.authority().map(|held| (Secret::AuthorityKey, &held.key));
         let searching = self.directories.iter().filter_map(|(&id, directory)| {
-            Some((Secret::DirectoryPassword(id), directory.kind.secret()?))
+            Some((Secret::DirectorySecret(id), directory.kind.secret()?))
         });
         passwords.chain(keys).chain(secrets).chain(authority).chain(searching)
     }
@@ -85,7 +85,7 @@ impl State {
                 Some(&radius.secret)
             }
             Secret::AuthorityKey => Some(&self.nodes.authority()?.key),
-            Secret::DirectoryPassword(id) => self.directory(id)?.kind.secret(),
+            Secret::DirectorySecret(id) => self.directory(id)?.kind.secret(),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::client::Requirement;
 use crate::sealed::Sealed;
 
 /// One identity source.
@@ -26,6 +27,8 @@ pub struct Directory {
 pub enum DirectoryKind {
     /// LDAP, and Active Directory by LDAP.
     Ldap(Ldap),
+    /// Another RADIUS server.
+    Radius(RadiusTarget),
 }
 
 /// A directory that checks a password by a bind (RFC 4513 section 5.1).
@@ -39,6 +42,42 @@ pub struct Ldap {
     pub bind: Bind,
     /// How long one operation may take, in milliseconds.
     pub timeout_ms: u64,
+}
+
+/// A RADIUS server that checks the password, and whatever else a client sends instead of one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RadiusTarget {
+    /// The servers, the preferred one first. All of them know the same users.
+    pub servers: Arc<[RadiusServer]>,
+    /// The secret that they share with Watchword, sealed for the directory's id.
+    pub secret: Sealed,
+    /// Whether an answer without Message-Authenticator is taken for none (CVE-2024-3596).
+    pub require_message_authenticator: Requirement,
+    /// How it is found out that a server that has failed answers again.
+    pub probe: Probe,
+    /// How long one server is waited for, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// One server of a RADIUS target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RadiusServer {
+    /// Name or address, without brackets.
+    pub host: Arc<str>,
+    /// Its UDP port for authentication.
+    pub port: u16,
+    /// Whether it has been seen to sign an answer that need not be signed; `auto` goes by it.
+    pub signs: bool,
+}
+
+/// How it is found out that a server answers again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Probe {
+    /// By Status-Server (RFC 5997), which concerns no user; as long as it has never answered one, by logins as well.
+    Status,
+    /// By the next login.
+    Login,
 }
 
 /// One server of a directory.
@@ -99,20 +138,32 @@ pub struct Search {
 pub const USER: &str = "{user}";
 
 impl DirectoryKind {
-    /// The password of the account that searches, if there is one.
+    /// What it is asked with: the password of the account that searches, if there is one, or the shared secret.
     pub fn secret(&self) -> Option<&Sealed> {
-        let Self::Ldap(ldap) = self;
-        match &ldap.bind {
-            Bind::Search(Search { account: Some((_, password)), .. }) => Some(password),
-            Bind::Search(_) | Bind::Template(_) => None,
+        match self {
+            Self::Radius(target) => Some(&target.secret),
+            Self::Ldap(Ldap { bind: Bind::Search(search), .. }) => {
+                search.account.as_ref().map(|(_, password)| password)
+            }
+            Self::Ldap(Ldap { bind: Bind::Template(_), .. }) => None,
         }
     }
 
     pub(crate) fn secret_mut(&mut self) -> Option<&mut Sealed> {
-        let Self::Ldap(ldap) = self;
-        match &mut ldap.bind {
-            Bind::Search(Search { account: Some((_, password)), .. }) => Some(password),
-            Bind::Search(_) | Bind::Template(_) => None,
+        match self {
+            Self::Radius(target) => Some(&mut target.secret),
+            Self::Ldap(Ldap { bind: Bind::Search(search), .. }) => {
+                search.account.as_mut().map(|(_, password)| password)
+            }
+            Self::Ldap(Ldap { bind: Bind::Template(_), .. }) => None,
+        }
+    }
+
+    /// How long one operation may take, in milliseconds.
+    pub fn timeout_ms(&self) -> u64 {
+        match self {
+            Self::Ldap(ldap) => ldap.timeout_ms,
+            Self::Radius(target) => target.timeout_ms,
         }
     }
 }
@@ -120,9 +171,18 @@ impl DirectoryKind {
 impl fmt::Display for LdapServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.security == Security::Tls { "ldaps" } else { "ldap" };
-        match self.host.contains(':') {
-            true => write!(f, "{scheme}://[{}]:{}", self.host, self.port),
-            false => write!(f, "{scheme}://{}:{}", self.host, self.port),
-        }
+        write!(f, "{scheme}://")?;
+        write_address(f, &self.host, self.port)
     }
+}
+
+impl fmt::Display for RadiusServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_address(f, &self.host, self.port)
+    }
+}
+
+/// An IPv6 address stands in brackets.
+fn write_address(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
+    if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
 }

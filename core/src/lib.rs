@@ -37,6 +37,8 @@ pub mod name;
 pub mod node;
 /// What is required of this user at this client.
 pub mod policy;
+/// What is to be said along with a verdict, held for whoever gives it.
+pub mod reply;
 mod restore;
 /// Secrets that only ever appear sealed.
 pub mod sealed;

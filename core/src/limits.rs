@@ -40,6 +40,10 @@ pub const DECISION_MS: u64 = 60_000;
 pub const CHALLENGE_MS_MAX: u64 = 600_000;
 /// Answered challenges that are remembered; the one that expires first gives way.
 pub const CHALLENGES_MAX: usize = 131_072;
+/// Longest reply that is held with a verdict, in bytes: a RADIUS packet and its seal.
+pub const HELD_REPLY_BYTES_MAX: usize = 4_096 + 64;
+/// Bytes of all replies that are held; the one that expires first gives way.
+pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Changes kept in the history of the settings.
 pub const SETTING_HISTORY_MAX: usize = 256;
 /// Settings changed by one command.

@@ -85,6 +85,8 @@ integer_settings! {
         "Wrong passwords that lock a user; 0 never locks.";
     passcode_failures, "lockout.passcode_failures", 0, 10, 100,
         "Wrong passcodes that lock a user; 0 never locks.";
+    password_remembered_seconds, "password.remembered_seconds", 0, 300, 3_600,
+        "Seconds for which a node recognises a right password without comparing it anew; 0 always compares.";
     lockout_minutes, "lockout.minutes", 1, 15, 10_080,
         "Minutes until a locked user is unlocked.";
     lockout_reset_minutes, "lockout.reset_minutes", 1, 15, 10_080,

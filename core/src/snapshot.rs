@@ -19,6 +19,7 @@ use crate::directory::Directory;
 use crate::id::{ClientId, DeviceId, DirectoryId, UserId};
 use crate::map::OrdMap;
 use crate::node::{Nodes, NodesParts};
+use crate::reply::{HeldReplies, HeldReply};
 use crate::settings::{Settings, SettingsParts};
 use crate::state::State;
 use crate::time::Timestamp;
@@ -48,6 +49,7 @@ struct SnapshotV1 {
     directories_revision: u64,
     settings: SettingsParts,
     answered_challenges: Vec<ChallengeRef>,
+    held_replies: Vec<HeldReply>,
     attempts: AttemptsParts,
     nodes: NodesParts,
     data_keys: DataKeys,
@@ -67,6 +69,7 @@ struct SnapshotV1Ref<'a> {
     directories_revision: u64,
     settings: SettingsParts,
     answered_challenges: Vec<ChallengeRef>,
+    held_replies: Vec<&'a HeldReply>,
     attempts: AttemptsRef<'a>,
     nodes: NodesParts,
     data_keys: DataKeys,
@@ -107,6 +110,7 @@ impl State {
             directories_revision: self.directories_revision,
             settings: self.settings.to_parts(),
             answered_challenges: self.answered_challenges.iter().collect(),
+            held_replies: self.held_replies.iter().collect(),
             attempts: AttemptsRef(&self.attempts),
             nodes: self.nodes.to_parts(),
             data_keys: self.data_keys,
@@ -135,6 +139,7 @@ impl State {
             directories_revision: parts.directories_revision,
             settings: Settings::from_parts(parts.settings),
             answered_challenges: AnsweredChallenges::from_records(parts.answered_challenges),
+            held_replies: HeldReplies::from_records(parts.held_replies),
             attempts: Attempts::from_parts(parts.attempts)
                 .ok_or(SnapshotError::Contradiction("attempts"))?,
             nodes: Nodes::from_parts(parts.nodes),

@@ -17,6 +17,7 @@ use crate::id::{ClientId, DeviceId, DirectoryId, UserId};
 use crate::map::OrdMap;
 use crate::name::UserName;
 use crate::node::Nodes;
+use crate::reply::HeldReplies;
 use crate::settings::Settings;
 use crate::time::Timestamp;
 use crate::user::{User, UserEntry};
@@ -37,6 +38,7 @@ pub struct State {
     pub(crate) directories_revision: u64,
     pub(crate) settings: Settings,
     pub(crate) answered_challenges: AnsweredChallenges,
+    pub(crate) held_replies: HeldReplies,
     pub(crate) attempts: Attempts,
     pub(crate) nodes: Nodes,
     pub(crate) data_keys: DataKeys,
@@ -56,6 +58,7 @@ impl Default for State {
             directories_revision: 0,
             settings: Settings::default(),
             answered_challenges: AnsweredChallenges::default(),
+            held_replies: HeldReplies::default(),
             attempts: Attempts::default(),
             nodes: Nodes::default(),
             data_keys: DataKeys::default(),
@@ -194,6 +197,11 @@ impl State {
     /// The challenges that have been answered.
     pub fn answered_challenges(&self) -> &AnsweredChallenges {
         &self.answered_challenges
+    }
+
+    /// What is to be said along with verdicts.
+    pub fn held_replies(&self) -> &HeldReplies {
+        &self.held_replies
     }
 
     /// The nodes of the cluster.

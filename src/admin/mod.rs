@@ -24,7 +24,10 @@ pub use backup::BackupSpec;
 pub use client::{ClientEdit, ClientSpec, ClientView};
 pub use device::{DeviceKind, DeviceSpec, DeviceView, Enrolled, ResyncSpec};
 pub(crate) use device::{parse_key, percent_encoded};
-pub use directory::{DirectoryEdit, DirectoryReport, DirectorySpec, DirectoryTest, DirectoryView};
+pub use directory::{
+    DirectoryEdit, DirectoryFields, DirectoryReport, DirectorySpec, DirectoryTest, DirectoryView,
+    LdapEdit, RadiusEdit,
+};
 pub use import::{BATCH_ROWS_MAX, ImportRow, RowError, RowOutcome, read_rows};
 pub use member::{
     Admitted, JoinSpec, LeaderView, MemberEdit, MemberView, NewToken, RemovalView, TokenSpec,

@@ -155,7 +155,7 @@ fn owner(state: &State, secret: Secret) -> Option<Owner> {
         Secret::DeviceKey(id) => Owner::DeviceKey(id),
         Secret::ClientSecret(id) => Owner::ClientSecret(id),
         Secret::AuthorityKey => Owner::AuthorityKey(state.nodes().authority()?.cluster),
-        Secret::DirectoryPassword(id) => Owner::DirectoryPassword(id),
+        Secret::DirectorySecret(id) => Owner::DirectorySecret(id),
     })
 }
 
@@ -172,7 +172,7 @@ fn name(state: &State, secret: Secret) -> String {
             format!("the shared secret of client {client}")
         }
         Secret::AuthorityKey => "the key of the cluster's authority".to_owned(),
-        Secret::DirectoryPassword(id) => {
+        Secret::DirectorySecret(id) => {
             let directory = state.directory(id).map_or("", |directory| &directory.name);
             format!("the password for searching directory {directory}")
         }

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::client::find_client;
 use super::{Admin, AdminError};
-use crate::auth::{Outcome, Request, Trace};
+use crate::auth::{Credential, Outcome, Request, Trace};
 use crate::random;
 
 /// How long a login is tried.
@@ -76,7 +76,8 @@ impl Admin {
             client_revision: 0,
             policy,
             username: login.username.as_str().into(),
-            credential: Zeroizing::new(login.credential.into_bytes()),
+            credential: Credential::Typed(Zeroizing::new(login.credential.into_bytes())),
+            attributes: Vec::new(),
             challenge,
             remote: "console".into(),
             patience: PATIENCE,
@@ -90,6 +91,10 @@ impl Admin {
             }
             Outcome::Challenge { token, prompt, .. } => {
                 ("challenge", prompt.to_owned(), Some(BASE64.encode(&token)))
+            }
+            Outcome::Asks { token, said } => {
+                let asked = said.map(|said| said.message()).unwrap_or_default();
+                ("challenge", asked, Some(BASE64.encode(&token)))
             }
         };
         Ok(TestReport { steps: trace.steps(), outcome: outcome.to_owned(), detail, challenge })

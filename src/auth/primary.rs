@@ -1,9 +1,11 @@
 //! The first factor: local passwords.
 //!
 //! argon2id takes tens of milliseconds of a core and 19 MiB, so comparisons run on blocking threads,
-//! no more at once than there are cores; everything else keeps its latency.
+//! no more at once than there are cores; everything else keeps its latency. One that was right a moment ago is
+//! recognised without that.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
@@ -11,6 +13,8 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use super::Error;
+use super::remembered::Remembered;
+use crate::clock;
 use crate::random::{self, RandomError};
 
 /// Most memory that an imported hash may ask for, in KiB, and most passes and lanes: a comparison
@@ -23,7 +27,7 @@ const LANES_MAX: u32 = 8;
 pub const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 1..=128;
 
 /// How long a comparison may wait for its turn: less than a client waits for its answer.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// There is no usable argon2id hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +53,8 @@ pub enum HashError {
 #[derive(Clone)]
 pub struct PasswordVerifierPool {
     permits: Arc<Semaphore>,
+    /// `None` where no key for it could be drawn.
+    remembered: Option<Arc<Remembered>>,
     /// What is compared with when there is no hash; a match counts for nothing.
     nobody: Arc<str>,
 }
@@ -63,7 +69,29 @@ impl PasswordVerifierPool {
     /// A pool that compares with the argon2id hash `nobody` when there is no hash: it takes the time of that.
     pub fn new(nobody: &str) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { permits: Arc::new(Semaphore::new(cores)), nobody: nobody.into() }
+        let remembered = Remembered::new().ok().map(Arc::new);
+        Self { permits: Arc::new(Semaphore::new(cores)), remembered, nobody: nobody.into() }
+    }
+
+    /// Whether `password` has the argon2id hash `phc`: compared, unless it was found to have it less than `remembering`
+    /// ago.
+    pub(super) async fn recognise(
+        &self,
+        password: Zeroizing<Vec<u8>>,
+        phc: Zeroizing<Vec<u8>>,
+        remembering: Duration,
+    ) -> Result<bool, Error> {
+        let remembered = self.remembered.as_ref().filter(|_| !remembering.is_zero());
+        let Some(remembered) = remembered else { return self.verify(password, Some(phc)).await };
+        if remembered.knows(&password, &phc, clock::monotonic()) {
+            return Ok(true);
+        }
+        let is_right = self.verify(password.clone(), Some(phc.clone())).await?;
+        if is_right {
+            let now = clock::monotonic();
+            remembered.remember(&password, &phc, now, now + remembering);
+        }
+        Ok(is_right)
     }
 
     /// Whether `password` has the argon2id hash `phc`. Without a hash the answer is no, after the
@@ -142,6 +170,23 @@ mod tests {
         assert!(verify("correct horse", Some(&hash)).await);
         assert!(!verify("correct horsf", Some(&hash)).await);
         assert!(!verify("", Some(&hash)).await);
+    }
+
+    #[tokio::test]
+    async fn a_password_is_compared_once_in_a_while() {
+        let bytes = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
+        let pool = PasswordVerifierPool::default();
+        let hash = hash_password(b"correct horse").expect("hashes");
+        let recognise = async |password: &str, seconds| {
+            let remembering = Duration::from_secs(seconds);
+            pool.recognise(bytes(password), bytes(&hash), remembering).await
+        };
+        assert_eq!(recognise("correct horse", 60).await.ok(), Some(true));
+        // Nobody can compare any more.
+        pool.permits.close();
+        assert_eq!(recognise("correct horse", 60).await.ok(), Some(true), "it is remembered");
+        assert!(recognise("correct horse", 0).await.is_err(), "not where it shall not be");
+        assert!(recognise("correct horsf", 60).await.is_err(), "a wrong one is compared");
     }
 
     #[tokio::test]

@@ -10,6 +10,13 @@ pub(super) struct Reading {
     pub(super) passcode: Option<Zeroizing<Vec<u8>>>,
 }
 
+impl Reading {
+    /// A password alone.
+    pub(super) fn password(typed: &[u8]) -> Self {
+        Self { password: Zeroizing::new(typed.to_vec()), passcode: None }
+    }
+}
+
 /// A passcode that may follow the password without anything between.
 #[derive(Clone, Copy)]
 pub(super) struct Appended {
@@ -26,7 +33,7 @@ pub(super) fn readings(
     typed: &Zeroizing<Vec<u8>>,
     appended: Option<Appended>,
 ) -> Vec<Reading> {
-    let whole = || Reading { password: typed.clone(), passcode: None };
+    let whole = || Reading::password(typed);
     let split = |at: usize, skip: usize| {
         let (password, passcode) = typed.split_at_checked(at)?;
         Some(Reading {

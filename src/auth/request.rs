@@ -11,7 +11,7 @@ use watchword_core::client::ClientPolicy;
 use watchword_core::id::RequestId;
 use zeroize::Zeroizing;
 
-use crate::directory::DirectoryError;
+use crate::directory::{DirectoryError, Said};
 use crate::keys::KeyError;
 
 /// One login, as far as a client has described it.
@@ -26,8 +26,10 @@ pub struct Request {
     pub policy: ClientPolicy,
     /// The user name as presented.
     pub username: SmolStr,
-    /// What was typed: password, passcode or both, as the policy says.
-    pub credential: Zeroizing<Vec<u8>>,
+    /// What the user shows.
+    pub credential: Credential,
+    /// What else the client says, for directories that speak its protocol; see [`crate::radius::relay`].
+    pub attributes: Vec<u8>,
     /// The token of the challenge that this request answers.
     pub challenge: Option<Box<[u8]>>,
     /// Where the user is, as far as the client tells.
@@ -36,6 +38,35 @@ pub struct Request {
     pub patience: Duration,
     /// Where to write down what was found, step by step.
     pub trace: Option<Trace>,
+}
+
+/// What the user shows to log in.
+pub enum Credential {
+    /// What was typed: password, passcode or both, as the policy says.
+    Typed(Zeroizing<Vec<u8>>),
+    /// Something that was made of the password. It is among the attributes, and only some directories can check it.
+    Sent {
+        /// Whether the user can be asked for a passcode as the answer to it.
+        takes_challenge: bool,
+    },
+}
+
+impl Credential {
+    /// What was typed; nothing where something else was sent.
+    pub(super) fn typed(&self) -> &[u8] {
+        match self {
+            Self::Typed(typed) => typed,
+            Self::Sent { .. } => &[],
+        }
+    }
+
+    /// Whether the user can be asked for a passcode.
+    pub(super) fn takes_challenge(&self) -> bool {
+        match self {
+            Self::Typed(_) => true,
+            Self::Sent { takes_challenge } => *takes_challenge,
+        }
+    }
 }
 
 impl Request {
@@ -85,6 +116,15 @@ pub enum Outcome {
         attempt: u64,
         /// True when this repeats an earlier decision on the same request.
         repeated: bool,
+        /// What a directory wants said along with it.
+        said: Option<Said>,
+    },
+    /// A directory asks the user something itself.
+    Asks {
+        /// A sealed token that comes back with the answer, to any node.
+        token: Vec<u8>,
+        /// What it asks.
+        said: Option<Said>,
     },
     /// The first factor was right; the passcode is missing.
     Challenge {
@@ -103,6 +143,8 @@ pub enum Outcome {
         attempt: u64,
         /// True when this repeats an earlier decision on the same request.
         repeated: bool,
+        /// What a directory wants said along with it.
+        said: Option<Said>,
     },
 }
 
@@ -137,6 +179,13 @@ pub enum Error {
     /// Too many passwords wait to be compared.
     #[error("too many passwords wait to be compared")]
     Overloaded,
+    /// A copy of the request was decided, but what a directory wanted said along with that is gone. To accept without
+    /// it might be to accept something else.
+    #[error("what is to be said along with the decision is no longer known")]
+    ReplyLost,
+    /// What is to be said along with the decision could not be sealed.
+    #[error("what is to be said along with the decision could not be sealed")]
+    Reply(#[source] KeyError),
     /// The state changed under the request again and again.
     #[error("the state changed during each of several examinations")]
     Unsettled,

@@ -64,7 +64,6 @@ impl<'a> Seen<'a> {
         let Some((id, user)) = name.and_then(|name| state.user_by_name(name)) else {
             return Self::Nobody;
         };
-        let authority = state.nodes().authority();
         Self::User(Subject {
             request,
             now,
@@ -73,7 +72,7 @@ impl<'a> Seen<'a> {
             devices: state.devices_of(user).map(|(id, device)| (id, device.clone())).collect(),
             directories: directories(state, request),
             settings: state.settings().clone(),
-            cluster: authority.map_or(ClusterId([0; 16]), |authority| authority.cluster),
+            cluster: cluster(state),
         })
     }
 }
@@ -94,6 +93,23 @@ impl Subject<'_> {
     pub(super) fn directory(&self, id: DirectoryId) -> Option<&Directory> {
         let mut asked = self.directories.iter().filter(|(asked, _)| *asked == id);
         asked.next().map(|(_, directory)| directory.as_ref())
+    }
+
+    /// The directory of this revision, among those that the client asks.
+    pub(super) fn directory_at(&self, revision: u64) -> Option<DirectoryId> {
+        let mut asked = self.directories.iter().filter(|(_, one)| one.revision == revision);
+        asked.next().map(|(id, _)| *id)
+    }
+
+    /// Whether `name`, as a directory spells it, may be this user: whatever the domain in front of it or behind it.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        let local = |name: &str| {
+            let name = name.rsplit_once('\\').map_or(name, |(_, user)| user);
+            let name = name.split_once('@').map_or(name, |(user, _)| user);
+            UserName::canonical(name).ok()
+        };
+        let user = local(self.user.name.as_str());
+        user.is_some() && user == local(name)
     }
 
     /// What the typed passcode is to the user's devices.
@@ -135,7 +151,7 @@ impl Subject<'_> {
         if !matches!(input, PasscodeInput::Appended | PasscodeInput::Auto) {
             return Ok(None);
         }
-        let typed = &self.request.credential;
+        let typed = self.request.credential.typed();
         let digits = self.devices.iter().map(|(_, device)| usize::from(device.oath.digits()));
         let lengths: BTreeSet<_> = digits.collect();
         let mut candidate = None;
@@ -150,6 +166,11 @@ impl Subject<'_> {
         }
         Ok(candidate)
     }
+}
+
+/// The cluster that challenges are of.
+pub(super) fn cluster(state: &State) -> ClusterId {
+    state.nodes().authority().map_or(ClusterId([0; 16]), |authority| authority.cluster)
 }
 
 /// The directories that the client asks.
@@ -168,13 +189,11 @@ pub(super) fn directories(state: &State, request: &Request) -> Vec<(DirectoryId,
 fn decided_before(state: &State, request: &Request, now: Timestamp) -> Option<Decision> {
     let compares_password =
         request.policy.first_factor != FirstFactor::None && request.challenge.is_none();
-    if !compares_password && !request.credential.is_empty() {
+    if !compares_password && !request.credential.typed().is_empty() {
         return None;
     }
     match state.attempts().decision(request.id, now)? {
-        Decided::Lately(attempt, earlier) => {
-            Some(Decision { verdict: earlier.verdict, attempt, repeated: true })
-        }
+        Decided::Lately(attempt, earlier) => Some(Decision::again(attempt, earlier)),
         Decided::LongAgo => None,
     }
 }

@@ -202,7 +202,7 @@ fn listing(clients: &[ClientView]) -> comfy_table::Table {
 }
 
 /// Parses one of `allowed` as the type that serde knows by these words.
-fn words<T>(allowed: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+pub(super) fn words<T>(allowed: &'static [&'static str]) -> impl TypedValueParser<Value = T>
 where
     T: DeserializeOwned + Clone + Send + Sync + 'static,
 {

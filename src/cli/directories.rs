@@ -4,13 +4,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use watchword_core::client::Requirement;
+use watchword_core::directory::Probe;
 
-use super::clients::read_secret;
+use super::clients::{read_secret, words};
 use super::input::ask;
 use super::output::{FormatArgs, print_line, table};
 use super::socket::{Connection, path};
 use super::{Done, Failure, NodeArgs};
-use crate::admin::{DirectoryEdit, DirectoryReport, DirectorySpec, DirectoryTest, DirectoryView};
+use crate::admin::{
+    DirectoryEdit, DirectoryFields, DirectoryReport, DirectorySpec, DirectoryTest, DirectoryView,
+    LdapEdit, RadiusEdit,
+};
 
 #[derive(Subcommand)]
 pub(super) enum DirectoryCommand {
@@ -22,7 +27,8 @@ pub(super) enum DirectoryCommand {
     /// Try a password at each server
     Test(TestArgs),
     /// Change a directory
-    Edit(Box<EditArgs>),
+    #[command(subcommand)]
+    Edit(EditCommand),
     /// Remove a directory that no client asks
     Remove(RemoveArgs),
 }
@@ -31,6 +37,18 @@ pub(super) enum DirectoryCommand {
 pub(super) enum AddCommand {
     /// An LDAP server, or Active Directory
     Ldap(Box<AddLdapArgs>),
+    /// Another RADIUS server
+    Radius(Box<AddRadiusArgs>),
+}
+
+#[derive(Subcommand)]
+pub(super) enum EditCommand {
+    /// An LDAP server, or Active Directory
+    #[command(after_help = "Example:\n  watchword directory edit ldap corp --timeout 5s")]
+    Ldap(Box<EditArgs<LdapArgs>>),
+    /// Another RADIUS server
+    #[command(after_help = "Example:\n  watchword directory edit radius nps --timeout 5s")]
+    Radius(Box<EditArgs<RadiusArgs>>),
 }
 
 #[derive(Args)]
@@ -51,9 +69,48 @@ pub(super) struct AddLdapArgs {
     format: FormatArgs,
 }
 
+#[derive(Args)]
+#[command(after_help = "Example:\n  \
+    watchword directory add radius nps --server nps1.example.org --server nps2.example.org \\\n    \
+    --secret-file nps.secret\n\n\
+    It checks what it can: passwords, CHAP, MS-CHAP and EAP. Then let a client ask it:\n  \
+    watchword client edit wifi --first-factor nps")]
+pub(super) struct AddRadiusArgs {
+    /// Unique name
+    name: String,
+    #[command(flatten)]
+    radius: RadiusArgs,
+    #[command(flatten)]
+    node: NodeArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// How a RADIUS server is asked; what is absent keeps its value.
+#[derive(Args)]
+pub(super) struct RadiusArgs {
+    /// Server, the preferred one first, as HOST or HOST:PORT [default port: 1812]. May be repeated
+    #[arg(long = "server", value_name = "HOST")]
+    servers: Option<Vec<String>>,
+    /// File that holds the secret shared with all of them, readable by its owner alone
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// Whether an answer without Message-Authenticator is taken for none; auto: as soon as the server has been
+    /// seen to sign [default: auto]
+    #[arg(long, value_parser = words::<Requirement>(&["yes", "no", "auto"]))]
+    require_message_authenticator: Option<Requirement>,
+    /// How it is found out that a server answers again: by Status-Server if it knows that, or by the next login
+    /// alone [default: status]
+    #[arg(long, value_name = "HOW", value_parser = words::<Probe>(&["status", "login"]))]
+    probe: Option<Probe>,
+    /// How long one server is waited for, such as 500ms or 5s [default: 2s]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    timeout: Option<Duration>,
+}
+
 /// How an LDAP directory is asked; what is absent keeps its value.
 #[derive(Args)]
-struct LdapArgs {
+pub(super) struct LdapArgs {
     /// Server, the preferred one first; ldap:// is protected by StartTLS. May be repeated
     #[arg(long = "server", value_name = "URL")]
     servers: Option<Vec<String>>,
@@ -112,15 +169,14 @@ pub(super) struct TestArgs {
 }
 
 #[derive(Args)]
-#[command(after_help = "Example:\n  watchword directory edit corp --timeout 5s")]
-pub(super) struct EditArgs {
+pub(super) struct EditArgs<A: Args> {
     /// The directory
     name: String,
     /// New name
     #[arg(long, value_name = "NAME")]
     rename: Option<String>,
     #[command(flatten)]
-    ldap: LdapArgs,
+    fields: A,
     #[command(flatten)]
     node: NodeArgs,
     #[command(flatten)]
@@ -139,9 +195,10 @@ pub(super) struct RemoveArgs {
 pub(super) fn run(command: DirectoryCommand) -> Done {
     match command {
         DirectoryCommand::Add(AddCommand::Ldap(args)) => {
-            let spec = DirectorySpec { name: args.name, fields: args.ldap.edit()? };
-            let directory = Connection::open(&args.node)?.post("/v1/directories", &spec)?;
-            show(&args.format, &directory)
+            add(args.name, args.ldap.fields()?, &args.node, &args.format)
+        }
+        DirectoryCommand::Add(AddCommand::Radius(args)) => {
+            add(args.name, args.radius.fields()?, &args.node, &args.format)
         }
         DirectoryCommand::List(args) => {
             let directories: Vec<DirectoryView> =
@@ -149,11 +206,13 @@ pub(super) fn run(command: DirectoryCommand) -> Done {
             args.format.print(&directories, |directories| listing(directories))
         }
         DirectoryCommand::Test(args) => test(&args),
-        DirectoryCommand::Edit(args) => {
-            let edit = DirectoryEdit { name: args.rename, ..args.ldap.edit()? };
-            let mut node = Connection::open(&args.node)?;
-            let directory = node.patch(&path(&["v1", "directories", &args.name]), &edit)?;
-            show(&args.format, &directory)
+        DirectoryCommand::Edit(EditCommand::Ldap(args)) => {
+            let EditArgs { name, rename, fields, node, format } = *args;
+            edit(&name, rename, fields.fields()?, &node, &format)
+        }
+        DirectoryCommand::Edit(EditCommand::Radius(args)) => {
+            let EditArgs { name, rename, fields, node, format } = *args;
+            edit(&name, rename, fields.fields()?, &node, &format)
         }
         DirectoryCommand::Remove(args) => {
             let mut node = Connection::open(&args.node)?;
@@ -163,16 +222,50 @@ pub(super) fn run(command: DirectoryCommand) -> Done {
     }
 }
 
+fn add(name: String, fields: DirectoryFields, node: &NodeArgs, format: &FormatArgs) -> Done {
+    let spec = DirectorySpec { name, fields };
+    let directory = Connection::open(node)?.post("/v1/directories", &spec)?;
+    show(format, &directory)
+}
+
+fn edit(
+    name: &str,
+    rename: Option<String>,
+    fields: DirectoryFields,
+    node: &NodeArgs,
+    format: &FormatArgs,
+) -> Done {
+    let edit = DirectoryEdit { name: rename, fields: Some(fields) };
+    let directory = Connection::open(node)?.patch(&path(&["v1", "directories", name]), &edit)?;
+    show(format, &directory)
+}
+
+/// Milliseconds, as the node wants them.
+fn in_ms(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl RadiusArgs {
+    fn fields(self) -> Result<DirectoryFields, Failure> {
+        Ok(DirectoryFields::Radius(RadiusEdit {
+            servers: self.servers,
+            secret: self.secret_file.as_deref().map(read_secret).transpose()?,
+            require_message_authenticator: self.require_message_authenticator,
+            probe: self.probe,
+            timeout_ms: self.timeout.map(in_ms),
+        }))
+    }
+}
+
 impl LdapArgs {
-    fn edit(self) -> Result<DirectoryEdit, Failure> {
+    fn fields(self) -> Result<DirectoryFields, Failure> {
         let read = |file: &Path| {
             std::fs::read_to_string(file)
                 .map_err(|error| Failure::new(format!("{}: {error}", file.display())))
         };
         let authorities =
             self.authorities.map(|files| files.iter().map(|file| read(file)).collect());
-        Ok(DirectoryEdit {
-            name: None,
+        Ok(DirectoryFields::Ldap(LdapEdit {
             servers: self.servers,
             unprotected: self.unprotected,
             authorities: authorities.transpose()?,
@@ -182,10 +275,8 @@ impl LdapArgs {
             filter: self.filter,
             account: self.account,
             password: self.account_password_file.as_deref().map(read_secret).transpose()?,
-            timeout_ms: self
-                .timeout
-                .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
-        })
+            timeout_ms: self.timeout.map(in_ms),
+        }))
     }
 }
 
@@ -214,26 +305,50 @@ fn show(format: &FormatArgs, directory: &DirectoryView) -> Done {
 }
 
 fn listing(directories: &[DirectoryView]) -> comfy_table::Table {
-    let mut table =
-        table(&["DIRECTORY", "KIND", "SERVERS", "TRUST", "USERS BY", "TIMEOUT", "CLIENTS"]);
+    let mut table = table(&["DIRECTORY", "KIND", "SERVERS", "ASKED", "TIMEOUT", "CLIENTS"]);
     for directory in directories {
-        let servers = directory.servers.iter().zip(&directory.security);
-        let servers = servers.map(|(server, security)| {
-            format!("{server} ({})", format!("{security:?}").to_lowercase())
-        });
-        let users = directory.template.clone().unwrap_or_else(|| {
-            let text = |text: &Option<String>| text.clone().unwrap_or_default();
-            format!("{} below {}", text(&directory.filter), text(&directory.base))
-        });
         table.add_row([
             directory.name.clone(),
             directory.kind.clone(),
-            servers.collect::<Vec<_>>().join("\n"),
-            directory.trust.clone(),
-            users,
+            servers(directory).join("\n"),
+            asked(directory),
             format!("{} ms", directory.timeout_ms),
             directory.clients.join(", "),
         ]);
     }
     table
+}
+
+/// The servers, and how the way to each is protected.
+fn servers(directory: &DirectoryView) -> Vec<String> {
+    let Some(ldap) = &directory.ldap else { return directory.servers.clone() };
+    let servers = directory.servers.iter().zip(&ldap.security);
+    let protected = servers
+        .map(|(server, security)| format!("{server} ({})", format!("{security:?}").to_lowercase()));
+    protected.collect()
+}
+
+/// Whom it believes and how it finds the user, in a few words.
+fn asked(directory: &DirectoryView) -> String {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    match (&directory.ldap, &directory.radius) {
+        (Some(ldap), _) => {
+            let users = ldap
+                .template
+                .clone()
+                .unwrap_or_else(|| format!("{} below {}", text(&ldap.filter), text(&ldap.base)));
+            format!("users by {users}\nservers by {}", ldap.trust)
+        }
+        (None, Some(radius)) => {
+            let signing = radius.signs.iter().filter(|signs| **signs).count();
+            let word = |value: &dyn std::fmt::Debug| format!("{value:?}").to_lowercase();
+            format!(
+                "signed answers only: {} ({signing} of {} sign)\nprobed by {}",
+                word(&radius.require_message_authenticator),
+                radius.signs.len(),
+                word(&radius.probe),
+            )
+        }
+        (None, None) => String::new(),
+    }
 }

@@ -75,6 +75,7 @@ fn classify(error: &AdminError) -> (StatusCode, &'static str) {
             | Refusal::ClientMalformed
             | Refusal::DirectoryMalformed
             | Refusal::DirectoryNameReserved
+            | Refusal::ReplyMalformed
             | Refusal::Setting(_)
             | Refusal::TextMalformed(_) => (StatusCode::BAD_REQUEST, "invalid"),
         },

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use watchword_core::data_key::DataKeys as InForce;
-use watchword_core::id::{ClientId, ClusterId, DeviceId, DirectoryId, UserId};
+use watchword_core::id::{ClientId, ClusterId, DeviceId, DirectoryId, RequestId, UserId};
 use watchword_core::sealed::{KeyId, Sealed};
 use zeroize::Zeroizing;
 
@@ -53,8 +53,10 @@ pub enum Owner {
     NodeKey(ClusterId),
     /// A part of a backup, by its place in it.
     BackupPart([u8; 16]),
-    /// The password with which a directory is searched.
-    DirectoryPassword(DirectoryId),
+    /// What a directory is asked with.
+    DirectorySecret(DirectoryId),
+    /// What is to be said to a request along with the verdict.
+    Reply(RequestId),
 }
 
 impl Owner {
@@ -68,7 +70,8 @@ impl Owner {
             Self::AuthorityKey(ClusterId(id)) => (6, id),
             Self::NodeKey(ClusterId(id)) => (7, id),
             Self::BackupPart(id) => (8, id),
-            Self::DirectoryPassword(DirectoryId(id)) => (9, id),
+            Self::DirectorySecret(DirectoryId(id)) => (9, id),
+            Self::Reply(RequestId(id)) => (10, id),
         };
         let mut data = [kind; 17];
         if let Some((_, rest)) = data.split_first_mut() {

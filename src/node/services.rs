@@ -26,8 +26,8 @@ use crate::config::Config;
 use crate::error_chain::chain;
 use crate::https::{self, Caller};
 use crate::keys::Keyring;
-use crate::radius::exchange::Exchanges;
-use crate::radius::listener::Listener;
+use crate::radius_front::exchange::Exchanges;
+use crate::radius_front::listener::Listener;
 
 /// How long requests under way may take to finish when the node stops.
 const GRACE: Duration = Duration::from_secs(5);

@@ -1,20 +1,15 @@
-//! The RADIUS front.
+//! RADIUS on the wire.
 //!
-//! A datagram's way: [`listener`] receives it, [`client`] finds who sent it, [`exchange`] checks it,
-//! looks it up in the [`duplicate`] cache, asks [`crate::auth`] and replies, or has a [`drop_cause`]
-//! for giving no answer. The codec below them ([`packet`], [`attribute`], [`authenticator`],
-//! [`password`], [`request`], [`reply`]) knows the wire and no policy. This front translates; it
-//! decides nothing.
+//! The codec ([`packet`], [`attribute`], [`authenticator`], [`password`], [`hidden`], [`request`], [`reply`]) knows octets
+//! and no policy. What a proxy passes on between a client and another server, [`relay`] carries from hop to hop. Whoever
+//! answers clients is in [`crate::radius_front`], whoever asks another server in [`crate::directory`].
 
 pub mod attribute;
 pub mod authenticator;
-pub mod client;
-pub mod drop_cause;
-pub mod duplicate;
-pub mod exchange;
-pub mod listener;
+pub mod hidden;
 pub mod packet;
 pub mod password;
+pub mod relay;
 pub mod reply;
 pub mod request;
 pub mod secret;

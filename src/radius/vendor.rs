@@ -4,6 +4,7 @@
 //! into sub-attributes. It knows no vendor's meanings.
 
 use super::attribute::{Attribute, AttributeType, Walk};
+use super::packet::Packet;
 
 /// Octets in front of the vendor's own data.
 pub const VENDOR_ID_BYTES: usize = 4;
@@ -41,6 +42,13 @@ impl<'a> VendorSpecific<'a> {
     pub fn first(self, kind: u8) -> Option<&'a [u8]> {
         self.sub_attributes()?.find(|sub| sub.kind == kind).map(|sub| sub.value)
     }
+}
+
+/// Microsoft's sub-attributes in a packet, in order.
+pub fn microsoft<'a>(packet: &Packet<'a>) -> impl Iterator<Item = SubAttribute<'a>> {
+    let values = packet.all(AttributeType::VENDOR_SPECIFIC).filter_map(VendorSpecific::parse);
+    let values = values.filter(|specific| specific.vendor == VENDOR_MICROSOFT);
+    values.filter_map(VendorSpecific::sub_attributes).flatten()
 }
 
 impl std::fmt::Debug for VendorSpecific<'_> {

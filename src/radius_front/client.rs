@@ -13,8 +13,8 @@ use watchword_core::State;
 use watchword_core::client::{ClientPolicy, RadiusClient};
 use watchword_core::id::ClientId;
 
-use super::secret::Secret;
 use crate::keys::{Keyring, Owner};
+use crate::radius::secret::Secret;
 
 /// A client, ready for use.
 pub struct KnownClient {

@@ -1,7 +1,7 @@
 //! Why a packet gets no answer: the label of the metric, and a word in the log.
 
-use super::packet::PacketError;
-use super::password::PasswordError;
+use crate::radius::packet::PacketError;
+use crate::radius::password::PasswordError;
 
 /// Why a packet gets no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +16,8 @@ pub enum DropCause {
     NoMessageAuthenticator,
     /// It came through a proxy without a Message-Authenticator.
     ProxyStateUnsigned,
+    /// It has been here before: the RADIUS server that was asked has sent it back.
+    GoesRound,
     /// Its code is none that is served here.
     UnsupportedCode,
     /// No more requests may be under way, or there is no room to remember them.
@@ -24,7 +26,7 @@ pub enum DropCause {
     NotReady,
     /// It has no User-Name, or one that is no text.
     NoUserName,
-    /// It has no User-Password.
+    /// It has no User-Password, and nothing that could stand for one.
     NoUserPassword,
     /// Its User-Password cannot be revealed.
     BadUserPassword(PasswordError),
@@ -45,6 +47,7 @@ impl DropCause {
             Self::BadMessageAuthenticator => "bad_message_authenticator",
             Self::NoMessageAuthenticator => "no_message_authenticator",
             Self::ProxyStateUnsigned => "proxy_state_unsigned",
+            Self::GoesRound => "goes_round",
             Self::UnsupportedCode => "unsupported_code",
             Self::Overload => "overload",
             Self::NotReady => "not_ready",

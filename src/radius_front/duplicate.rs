@@ -22,7 +22,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::packet::{Authenticator, Code, Packet};
+use crate::radius::packet::{Authenticator, Code, Packet};
 
 #[cfg(test)]
 mod model;

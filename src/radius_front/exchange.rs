@@ -18,28 +18,49 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use watchword_core::attempt::{Acceptance, Asker};
-use watchword_core::client::RadiusHabits;
+use watchword_core::client::{RadiusHabits, Source};
 use watchword_core::id::RequestId;
 use zeroize::Zeroizing;
 
-use super::attribute::AttributeType;
-use super::authenticator::MessageAuthenticator;
 use super::client::{ClientTable, KnownClient};
 use super::drop_cause::DropCause;
 use super::duplicate::{DuplicateCache, InFlight, Limits, Lookup, RequestKey};
-use super::packet::{Code, Packet};
-use super::password;
-use super::reply::Reply;
-use super::writer::BuildError;
-use crate::auth::{self, Authenticator, Outcome};
+use crate::auth::{self, Authenticator, Credential, Outcome, Said};
 use crate::config::RadiusConfig;
 use crate::error_chain::chain;
 use crate::keys::Keyring;
+use crate::radius::attribute::AttributeType;
+use crate::radius::authenticator::MessageAuthenticator;
+use crate::radius::packet::{Code, Packet};
+use crate::radius::password;
+use crate::radius::relay::{self, RelayError};
+use crate::radius::reply::Reply;
+use crate::radius::vendor;
+use crate::radius::writer::BuildError;
+use crate::random::{self, RandomError};
 use crate::{clock, metrics as names, throttle};
 
 /// How long a request is worked on. Clients send it three times, some seconds apart; then they turn to
 /// another node, which repeats or joins what this one may still decide.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// MS-CHAP-Response and MS-CHAP2-Response: RFC 2548 sections 2.1.3 and 2.3.2.
+const MS_CHAP_RESPONSES: [u8; 2] = [1, 25];
+/// RFC 3748 section 4.2.
+const EAP_FAILURE: u8 = 4;
+
+/// Why a reply cannot be built.
+#[derive(Debug, thiserror::Error)]
+enum BuildReplyError {
+    /// It does not fit.
+    #[error("the reply is too long")]
+    Build(#[from] BuildError),
+    /// What a directory wants said does not fit.
+    #[error("what the directory wants said cannot be said")]
+    Relay(#[from] RelayError),
+    /// No salt can be drawn.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
 
 /// The RADIUS front's shared parts.
 pub struct Exchanges {
@@ -130,6 +151,7 @@ impl Exchanges {
         let client = self.clients.find(source.ip()).ok_or(DropCause::UnknownClient)?;
         let is_signed = check_authentic(&packet, &client)?;
         match packet.code {
+            Code::AccessRequest if self.goes_round(&packet) => return Err(DropCause::GoesRound),
             Code::AccessRequest => {}
             Code::StatusServer => return self.answer_status(&packet, &client),
             _ => return Err(DropCause::UnsupportedCode),
@@ -154,6 +176,18 @@ impl Exchanges {
         let pending =
             Pending { client, datagram, source, is_signed, token, received, _permit: permit };
         Ok(Received::Pending(pending))
+    }
+
+    /// Whether a node of this cluster has sent the request to the server that it comes from now, or to one behind that.
+    fn goes_round(&self, packet: &Packet<'_>) -> bool {
+        let mut states = packet.all(AttributeType::PROXY_STATE).peekable();
+        if states.peek().is_none() {
+            return false;
+        }
+        let cluster =
+            self.authenticator.look(|state| state.nodes().authority().map(|it| it.cluster));
+        let mark = cluster.map(relay::mark);
+        states.any(|state| mark.is_some_and(|mark| state == mark))
     }
 
     /// Status-Server (RFC 5997): an Access-Accept says that this node can commit. A node that cannot
@@ -186,7 +220,9 @@ impl Exchanges {
         let packet = Packet::parse(&datagram)?;
         let mut request = read_request(&packet, &client, source)?;
         if !is_signed {
-            if !is_typed(&request.credential) {
+            if let Credential::Typed(typed) = &request.credential
+                && !is_typed(typed)
+            {
                 return Err(DropCause::SecretMismatch);
             }
             // Nothing protects the name. Whoever can change the packet on its way must not get past the
@@ -201,8 +237,13 @@ impl Exchanges {
             DropCause::Undecided
         })?;
         let mut buffer = Vec::new();
-        build_reply(&mut buffer, &outcome, &packet, &client)
-            .map_err(|_| DropCause::ReplyTooLong)?;
+        build_reply(&mut buffer, &outcome, &packet, &client).map_err(|error| {
+            throttle::once_a_second("reply", |suppressed| {
+                let error = chain(&error);
+                tracing::error!(client = %client.name, error, suppressed, "no reply can be built");
+            });
+            DropCause::ReplyTooLong
+        })?;
         let reply: Arc<[u8]> = buffer.into();
         token.answer(reply.clone(), clock::in_ms(clock::monotonic()));
         self.count(&outcome);
@@ -213,7 +254,7 @@ impl Exchanges {
     fn count(&self, outcome: &Outcome) {
         let replies = match outcome {
             Outcome::Accept { .. } => &self.meters.accepts,
-            Outcome::Challenge { .. } => &self.meters.challenges,
+            Outcome::Challenge { .. } | Outcome::Asks { .. } => &self.meters.challenges,
             Outcome::Reject { .. } => &self.meters.rejects,
         };
         replies.increment(1);
@@ -291,8 +332,11 @@ fn read_request(
     source: SocketAddr,
 ) -> Result<auth::Request, DropCause> {
     let username = packet.first_text(AttributeType::USER_NAME).ok_or(DropCause::NoUserName)?;
-    let hidden = packet.first(AttributeType::USER_PASSWORD).ok_or(DropCause::NoUserPassword)?;
-    let clear = password::reveal(hidden, &client.secret, &packet.authenticator)?;
+    let asks_directory = |source: &Source| matches!(source, Source::Directory(_));
+    let attributes = match client.policy.first_factor.sources().iter().any(asks_directory) {
+        true => relay::take_request(packet),
+        false => Vec::new(),
+    };
     let remote = match packet.first_text(AttributeType::CALLING_STATION_ID) {
         Some(station) => station.into(),
         None => source.ip().to_canonical().to_string().into(),
@@ -303,7 +347,8 @@ fn read_request(
         client_revision: client.revision,
         policy: client.policy.clone(),
         username: username.into(),
-        credential: Zeroizing::new(clear.as_bytes().to_vec()),
+        credential: read_credential(packet, client)?,
+        attributes,
         challenge: packet.first(AttributeType::STATE).map(Into::into),
         remote,
         patience: PATIENCE,
@@ -311,13 +356,32 @@ fn read_request(
     })
 }
 
+/// What the user shows: a password, or what CHAP, MS-CHAP or EAP have made of one. EAP has no place for a question that
+/// it has not come to itself.
+fn read_credential(packet: &Packet<'_>, client: &KnownClient) -> Result<Credential, DropCause> {
+    if packet.first(AttributeType::EAP_MESSAGE).is_some() {
+        return Ok(Credential::Sent { takes_challenge: false });
+    }
+    if let Some(hidden) = packet.first(AttributeType::USER_PASSWORD) {
+        let clear = password::reveal(hidden, &client.secret, &packet.authenticator)?;
+        return Ok(Credential::Typed(Zeroizing::new(clear.as_bytes().to_vec())));
+    }
+    let has_response = packet.first(AttributeType::CHAP_PASSWORD).is_some()
+        || vendor::microsoft(packet).any(|sub| MS_CHAP_RESPONSES.contains(&sub.kind));
+    match has_response {
+        true => Ok(Credential::Sent { takes_challenge: true }),
+        false => Err(DropCause::NoUserPassword),
+    }
+}
+
 /// Equal for every copy of a request, whichever node it reaches and through whatever address
 /// translation, and different for every other request: the NAS's authenticator is 128 random bits,
 /// and what it protects is hashed along with it.
 fn request_id(packet: &Packet<'_>, client: &KnownClient) -> RequestId {
-    const IDENTIFYING: [AttributeType; 5] = [
+    const IDENTIFYING: [AttributeType; 6] = [
         AttributeType::USER_NAME,
         AttributeType::USER_PASSWORD,
+        AttributeType::CHAP_PASSWORD,
         AttributeType::STATE,
         AttributeType::NAS_IP_ADDRESS,
         AttributeType::NAS_IDENTIFIER,
@@ -333,6 +397,14 @@ fn request_id(packet: &Packet<'_>, client: &KnownClient) -> RequestId {
         hash.update([kind.0, value.len() as u8]);
         hash.update(value);
     }
+    for part in packet.all(AttributeType::EAP_MESSAGE) {
+        hash.update([AttributeType::EAP_MESSAGE.0, part.len() as u8]);
+        hash.update(part);
+    }
+    for sub in vendor::microsoft(packet) {
+        hash.update([AttributeType::VENDOR_SPECIFIC.0, sub.kind, sub.value.len() as u8]);
+        hash.update(sub.value);
+    }
     let mut id = [0; 16];
     id.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
     RequestId(id)
@@ -343,18 +415,35 @@ fn build_reply(
     outcome: &Outcome,
     packet: &Packet<'_>,
     client: &KnownClient,
-) -> Result<(), BuildError> {
-    let code = match outcome {
-        Outcome::Accept { .. } => Code::AccessAccept,
-        Outcome::Challenge { .. } => Code::AccessChallenge,
-        Outcome::Reject { .. } => Code::AccessReject,
+) -> Result<(), BuildReplyError> {
+    let (code, said) = match outcome {
+        Outcome::Accept { said, .. } => (Code::AccessAccept, said.as_ref()),
+        Outcome::Challenge { .. } => (Code::AccessChallenge, None),
+        Outcome::Asks { said, .. } => (Code::AccessChallenge, said.as_ref()),
+        Outcome::Reject { said, .. } => (Code::AccessReject, said.as_ref()),
     };
     let mut reply = Reply::start(buffer, code, packet);
+    let said = said.map(Said::as_bytes).unwrap_or_default();
+    if !said.is_empty() {
+        let (attributes, salt) = (&mut reply.attributes, random::bytes()?);
+        relay::put_reply(said, attributes, &client.secret, &packet.authenticator, salt)?;
+    }
     if let Outcome::Challenge { token, prompt, seconds } = outcome {
         let seconds = u32::try_from(*seconds).unwrap_or(u32::MAX);
         reply.attributes.push_text(AttributeType::REPLY_MESSAGE, prompt)?;
         reply.attributes.push(AttributeType::STATE, token)?;
         reply.attributes.push_u32(AttributeType::SESSION_TIMEOUT, seconds)?;
     }
-    reply.sign(&client.secret).map(drop)
+    if let Outcome::Asks { token, .. } = outcome {
+        reply.attributes.push(AttributeType::STATE, token)?;
+    }
+    // Whoever speaks EAP waits for an answer in EAP (RFC 3579 section 2.6.5).
+    if let (Outcome::Reject { .. }, Some(eap)) = (outcome, packet.first(AttributeType::EAP_MESSAGE))
+        && relay::first(said, AttributeType::EAP_MESSAGE).is_none()
+    {
+        let identifier = eap.get(1).copied().unwrap_or_default();
+        reply.attributes.push(AttributeType::EAP_MESSAGE, &[EAP_FAILURE, identifier, 0, 4])?;
+    }
+    reply.sign(&client.secret)?;
+    Ok(())
 }

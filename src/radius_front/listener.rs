@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::exchange::{Exchanges, Received};
-use super::packet::PACKET_BYTES_MAX;
+use crate::radius::packet::PACKET_BYTES_MAX;
 use crate::throttle;
 
 /// Octets that the kernel may hold for us: a burst must not be lost while a core is busy.

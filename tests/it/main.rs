@@ -36,6 +36,7 @@ mod pam;
 mod privacy;
 mod radius_login;
 mod radius_signature;
+mod radius_target;
 mod radius_wire;
 mod rekey;
 mod settings;

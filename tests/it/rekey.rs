@@ -193,7 +193,7 @@ fn owner(state: &State, secret: Secret) -> Owner {
         Secret::AuthorityKey => {
             Owner::AuthorityKey(state.nodes().authority().expect("founded").cluster)
         }
-        Secret::DirectoryPassword(id) => Owner::DirectoryPassword(id),
+        Secret::DirectorySecret(id) => Owner::DirectorySecret(id),
     }
 }
 

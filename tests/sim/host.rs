@@ -24,7 +24,7 @@ use watchword::clock;
 use watchword::config::{KeySource, RadiusConfig};
 use watchword::keys::Keyring;
 use watchword::pki::{Authority, PrivateKey};
-use watchword::radius::exchange::{Exchanges, Received};
+use watchword::radius_front::exchange::{Exchanges, Received};
 use watchword_cluster::{Cluster, Credentials, MemoryDisk, NodeId, Options, Transport, node_name};
 use watchword_core::id::ClusterId;
 

@@ -5,19 +5,23 @@
 //! old state can delay a refusal but never cause an accept. The passcode's step or counter, the
 //! failure counters, the challenge, the bypass and the record of the attempt change together.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use super::device::drift;
-use super::{Applied, Decision, Moment};
+use super::{Applied, Decision, Moment, Refusal};
 use crate::attempt::{Acceptance, Asker, Attempt, Decided, Reason, Verdict};
 use crate::challenge::ChallengeRef;
 use crate::client::{ClientPolicy, FirstFactor, Source};
 use crate::device::Oath;
 use crate::factor::totp;
 use crate::id::{DeviceId, DirectoryId, RequestId, UserId};
+use crate::limits::{CHALLENGE_MS_MAX, DECISION_MS, HELD_REPLY_BYTES_MAX};
 use crate::name::UserName;
 use crate::policy;
+use crate::reply::HeldReply;
 use crate::state::State;
 
 /// What a node found out about one request.
@@ -39,6 +43,8 @@ pub struct Conclude {
     pub challenge: Option<ChallengeRef>,
     /// What the node found.
     pub finding: Finding,
+    /// What is to be said along with the verdict that the finding leads to; see [`crate::reply`].
+    pub reply: Option<Arc<[u8]>>,
 }
 
 /// What a node found.
@@ -100,8 +106,7 @@ pub(super) fn conclude(state: &mut State, at: Moment, command: &Conclude) -> App
     let decided = state.attempts.decision(command.request, at.now);
     let verdict = match decided.filter(|_| !cfg!(mutant = "forget_decisions")) {
         Some(Decided::Lately(attempt, earlier)) => {
-            let verdict = earlier.verdict;
-            return Applied::Concluded(Decision { verdict, attempt, repeated: true });
+            return Applied::Concluded(Decision::again(attempt, earlier));
         }
         // Whoever captured a packet must not lock its user out with what is by now a wrong passcode.
         Some(Decided::LongAgo) => Verdict::Refused(Reason::RequestReplayed),
@@ -111,8 +116,9 @@ pub(super) fn conclude(state: &mut State, at: Moment, command: &Conclude) -> App
         },
     };
     settle(state, at, command, verdict);
-    let attempt = record(state, at, command, verdict);
-    Applied::Concluded(Decision { verdict, attempt, repeated: false })
+    let has_reply = reply(state, at, command, verdict);
+    let attempt = record(state, at, command, verdict, has_reply);
+    Applied::Concluded(Decision { verdict, attempt, repeated: false, has_reply })
 }
 
 /// The verdict. Changes nothing.
@@ -178,6 +184,8 @@ fn is_over(state: &State, command: &Conclude, reason: Reason) -> bool {
         // What was typed, or what the request carries: no change of the record mends that.
         Reason::UserNameMalformed
         | Reason::PasswordWrong
+        | Reason::PasswordUncheckable
+        | Reason::IdentityDiffers
         | Reason::PasswordExpired
         | Reason::PasswordMustChange
         | Reason::DirectoryDisabled
@@ -354,7 +362,40 @@ fn forgive(state: &mut State, user: UserId, by_bypass: bool) {
     }
 }
 
-fn record(state: &mut State, at: Moment, command: &Conclude, verdict: Verdict) -> u64 {
+/// Holds what is to be said, if the verdict is the one that it was meant for. Whether there is anything.
+fn reply(state: &mut State, at: Moment, command: &Conclude, verdict: Verdict) -> bool {
+    let Some(sealed) = &command.reply else { return false };
+    let is_meant = match command.finding {
+        Finding::Proven { .. } => matches!(verdict, Verdict::Accepted(_)),
+        Finding::Failed(reason) => verdict == Verdict::Refused(reason),
+    };
+    let is_meant = is_meant || cfg!(mutant = "say_regardless");
+    if is_meant {
+        let expires = at.now.plus_ms(DECISION_MS);
+        let held = HeldReply { request: command.request, expires, sealed: sealed.clone() };
+        state.held_replies.hold(held, at.now);
+    }
+    is_meant
+}
+
+/// Holds what is to be said when a challenge has been answered.
+pub(super) fn hold(state: &mut State, at: Moment, reply: &HeldReply) -> Result<(), Refusal> {
+    let lives = reply.expires.ms_since(at.now);
+    // The clock of the node that has set the time may run ahead.
+    if reply.sealed.len() > HELD_REPLY_BYTES_MAX || lives > 2 * CHALLENGE_MS_MAX {
+        return Err(Refusal::ReplyMalformed);
+    }
+    state.held_replies.hold(reply.clone(), at.now);
+    Ok(())
+}
+
+fn record(
+    state: &mut State,
+    at: Moment,
+    command: &Conclude,
+    verdict: Verdict,
+    has_reply: bool,
+) -> u64 {
     let attempt = Attempt {
         time: at.now,
         request: command.request,
@@ -363,6 +404,7 @@ fn record(state: &mut State, at: Moment, command: &Conclude, verdict: Verdict) -
         user: command.user,
         remote: command.remote.clone(),
         verdict,
+        has_reply,
     };
     let keep = state.settings.attempts_kept();
     state.attempts.record(attempt, keep)

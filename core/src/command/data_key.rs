@@ -48,7 +48,7 @@ pub(super) fn permits(state: &State, command: &Command) -> bool {
         }
         Command::EditDirectory(put) => put.kind.secret().is_none_or(|secret| {
             keys.is_current(secret)
-                || state.secret(Secret::DirectoryPassword(put.id)) == Some(secret)
+                || state.secret(Secret::DirectorySecret(put.id)) == Some(secret)
         }),
         Command::Reseal { items } => items.iter().all(|item| keys.is_current(&item.new)),
         // The first seal tells the first key.
@@ -61,10 +61,13 @@ pub(super) fn permits(state: &State, command: &Command) -> bool {
         | Command::ResyncDevice { .. }
         | Command::RemoveClient { .. }
         | Command::RemoveDirectory { .. }
+        | Command::LearnServer { .. }
         | Command::LearnClient { .. }
         | Command::ChangeSettings { .. }
         | Command::EnableFeature { .. }
+        // What these hold does not outlive the earlier key by long, and is not sealed anew.
         | Command::Conclude(_)
+        | Command::HoldReply(_)
         | Command::CreateToken { .. }
         | Command::RevokeToken { .. }
         | Command::AdmitNode(_)
@@ -140,7 +143,7 @@ fn secret_mut(state: &mut State, secret: Secret) -> Option<&mut Sealed> {
         Secret::AuthorityKey => {
             state.nodes.authority.as_mut().map(|held| &mut Arc::make_mut(held).key)
         }
-        Secret::DirectoryPassword(id) => state.directory_mut(id)?.kind.secret_mut(),
+        Secret::DirectorySecret(id) => state.directory_mut(id)?.kind.secret_mut(),
     }
 }
 

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Countable, Moment, Refusal, Text, check_count, check_text};
 use crate::client::{FirstFactor, Source};
-use crate::directory::{Bind, Directory, DirectoryKind, Ldap, Trust, USER};
+use crate::directory::{
+    Bind, Directory, DirectoryKind, Ldap, RadiusServer, RadiusTarget, Trust, USER,
+};
 use crate::id::DirectoryId;
 use crate::limits::{
     DIRECTORIES_MAX, DIRECTORY_SERVERS_MAX, DIRECTORY_TIMEOUT_MS, KEY_BYTES_MAX, SEALED_BYTES_MAX,
@@ -34,10 +36,46 @@ pub(super) fn add(state: &mut State, at: Moment, put: &PutDirectory) -> Result<(
 }
 
 pub(super) fn edit(state: &mut State, at: Moment, put: &PutDirectory) -> Result<(), Refusal> {
-    if !state.directories.contains_key(&put.id) {
+    let old = state.directories.get(&put.id).ok_or(Refusal::DirectoryUnknown)?;
+    let kind = keeping_habits(&old.kind, &put.kind);
+    replace(state, at, &PutDirectory { kind, ..put.clone() })
+}
+
+/// What the holders of the old secret have shown says nothing about those of a new one.
+fn keeping_habits(old: &DirectoryKind, new: &DirectoryKind) -> DirectoryKind {
+    let (DirectoryKind::Radius(old), DirectoryKind::Radius(new)) = (old, new) else {
+        return new.clone();
+    };
+    let is_same = |one: &RadiusServer, other: &RadiusServer| {
+        (&one.host, one.port) == (&other.host, other.port) && old.secret == new.secret
+    };
+    let servers = new.servers.iter().map(|server| {
+        let signs = old.servers.iter().any(|known| known.signs && is_same(known, server));
+        RadiusServer { signs, ..server.clone() }
+    });
+    DirectoryKind::Radius(RadiusTarget { servers: servers.collect(), ..new.clone() })
+}
+
+/// Records that a server signs. The directory's own revision stays: no decision that is under way becomes wrong by it.
+pub(super) fn learn(
+    state: &mut State,
+    at: Moment,
+    id: DirectoryId,
+    revision: u64,
+    number: u8,
+) -> Result<(), Refusal> {
+    let directory = state.directory_mut(id).ok_or(Refusal::DirectoryUnknown)?;
+    let DirectoryKind::Radius(target) = &mut directory.kind else {
         return Err(Refusal::DirectoryUnknown);
+    };
+    // It may be another server by now.
+    if directory.revision == revision
+        && let Some(server) = Arc::make_mut(&mut target.servers).get_mut(usize::from(number))
+    {
+        server.signs = true;
+        state.directories_revision = at.index;
     }
-    replace(state, at, put)
+    Ok(())
 }
 
 fn replace(state: &mut State, at: Moment, put: &PutDirectory) -> Result<(), Refusal> {
@@ -50,8 +88,13 @@ fn replace(state: &mut State, at: Moment, put: &PutDirectory) -> Result<(), Refu
     if state.directories.iter().any(is_taken) {
         return Err(Refusal::DirectoryExists(put.name.clone()));
     }
-    let DirectoryKind::Ldap(ldap) = &put.kind;
-    check_ldap(ldap)?;
+    if !DIRECTORY_TIMEOUT_MS.contains(&put.kind.timeout_ms()) {
+        return Err(Refusal::DirectoryMalformed);
+    }
+    match &put.kind {
+        DirectoryKind::Ldap(ldap) => check_ldap(ldap)?,
+        DirectoryKind::Radius(target) => check_target(target)?,
+    }
     let directory =
         Directory { name: put.name.clone(), revision: at.index, kind: put.kind.clone() };
     state.directories.insert(put.id, Arc::new(directory));
@@ -60,13 +103,7 @@ fn replace(state: &mut State, at: Moment, put: &PutDirectory) -> Result<(), Refu
 }
 
 fn check_ldap(ldap: &Ldap) -> Result<(), Refusal> {
-    check_count(ldap.servers.len(), DIRECTORY_SERVERS_MAX, Countable::Servers)?;
-    if ldap.servers.is_empty() || !DIRECTORY_TIMEOUT_MS.contains(&ldap.timeout_ms) {
-        return Err(Refusal::DirectoryMalformed);
-    }
-    for server in ldap.servers.iter() {
-        check_text(&server.host, true, Text::Address)?;
-    }
+    check_servers(ldap.servers.iter().map(|server| &*server.host))?;
     let (trusted, fits) = match &ldap.trust {
         Trust::System => (1, true),
         Trust::Authorities(certificates) => {
@@ -95,6 +132,20 @@ fn check_ldap(ldap: &Ldap) -> Result<(), Refusal> {
     };
     // A filter or name that is the same for everybody would let everybody in by one password.
     if names_user && trusted > 0 && fits { Ok(()) } else { Err(Refusal::DirectoryMalformed) }
+}
+
+fn check_target(target: &RadiusTarget) -> Result<(), Refusal> {
+    check_servers(target.servers.iter().map(|server| &*server.host))?;
+    let fits = target.secret.as_bytes().len() <= SEALED_BYTES_MAX;
+    if fits { Ok(()) } else { Err(Refusal::DirectoryMalformed) }
+}
+
+fn check_servers<'a>(mut hosts: impl ExactSizeIterator<Item = &'a str>) -> Result<(), Refusal> {
+    check_count(hosts.len(), DIRECTORY_SERVERS_MAX, Countable::Servers)?;
+    if hosts.len() == 0 {
+        return Err(Refusal::DirectoryMalformed);
+    }
+    hosts.try_for_each(|host| check_text(host, true, Text::Address))
 }
 
 pub(super) fn remove(state: &mut State, at: Moment, id: DirectoryId) -> Result<(), Refusal> {

@@ -28,11 +28,12 @@ pub(crate) use feature::FIRST_FEATURE_LEVEL;
 pub use node::{Admit, Found, NodeChange};
 pub use user::{NewUser, UserChange};
 
-use crate::attempt::Verdict;
+use crate::attempt::{Attempt, Verdict};
 use crate::client::RadiusHabits;
 use crate::id::{ClientId, DeviceId, DirectoryId, TokenId, UserId};
 use crate::limits::NODES_MAX;
 use crate::node::NodeId;
+use crate::reply::HeldReply;
 use crate::sealed::KeyId;
 use crate::settings::{SettingError, Value};
 use crate::state::State;
@@ -135,6 +136,15 @@ pub enum Command {
         /// Which.
         directory: DirectoryId,
     },
+    /// Records that a server of a RADIUS target signs answers that need not be signed.
+    LearnServer {
+        /// Of which directory.
+        directory: DirectoryId,
+        /// The revision of the directory whose server it is.
+        revision: u64,
+        /// Its number.
+        server: u8,
+    },
     /// Changes settings, all or none.
     ChangeSettings {
         /// Who does it.
@@ -151,6 +161,8 @@ pub enum Command {
     },
     /// Decides an attempt.
     Conclude(Conclude),
+    /// Holds what is to be said when a challenge has been answered.
+    HoldReply(HeldReply),
     /// Founds the cluster: its certificate authority and first node.
     Found(Box<Found>),
     /// Makes a token that admits nodes.
@@ -240,6 +252,16 @@ pub struct Decision {
     pub attempt: u64,
     /// True when an earlier entry decided it and this one changed nothing.
     pub repeated: bool,
+    /// Whether something is to be said along with it; see [`crate::reply`].
+    pub has_reply: bool,
+}
+
+impl Decision {
+    /// The decision that was recorded as the attempt numbered `attempt`, once more.
+    pub fn again(attempt: u64, earlier: &Attempt) -> Self {
+        let Attempt { verdict, has_reply, .. } = *earlier;
+        Self { verdict, attempt, repeated: true, has_reply }
+    }
 }
 
 /// Why a change was refused.
@@ -297,10 +319,13 @@ pub enum Refusal {
     DirectoryInUse(Arc<str>),
     /// The directory's parameters make no sense.
     #[error(
-        "a directory needs a server, certificates to believe, a timeout of 100 ms to 30 s, and {{user}} in the \
-         name that users bind by or the filter that finds them"
+        "a directory needs a server and a timeout of 100 ms to 30 s; one that is asked by LDAP needs certificates \
+         to believe, and {{user}} in the name that users bind by or the filter that finds them"
     )]
     DirectoryMalformed,
+    /// What is to be said is too long, or is to be held for too long.
+    #[error("what the directory has said is too long to be kept")]
+    ReplyMalformed,
     /// A setting was refused.
     #[error("{0}")]
     Setting(SettingError),
@@ -497,9 +522,11 @@ impl Command {
             | Self::AddDirectory(_)
             | Self::EditDirectory(_)
             | Self::RemoveDirectory { .. }
+            | Self::LearnServer { .. }
             | Self::ChangeSettings { .. }
             | Self::EnableFeature { .. }
             | Self::Conclude(_)
+            | Self::HoldReply(_)
             | Self::Found(_)
             | Self::CreateToken { .. }
             | Self::RevokeToken { .. }
@@ -543,6 +570,9 @@ impl Command {
             Self::AddDirectory(put) => directory::add(state, at, put),
             Self::EditDirectory(put) => directory::edit(state, at, put),
             Self::RemoveDirectory { directory } => directory::remove(state, at, *directory),
+            Self::LearnServer { directory, revision, server } => {
+                directory::learn(state, at, *directory, *revision, *server)
+            }
             Self::ChangeSettings { by, if_revision, changes } => {
                 setting::change(state, at, by, *if_revision, changes)
             }
@@ -551,6 +581,7 @@ impl Command {
                 Ok(())
             }
             Self::Conclude(conclude) => return attempt::conclude(state, at, conclude),
+            Self::HoldReply(reply) => attempt::hold(state, at, reply),
             Self::Found(found) => node::found(state, at, found),
             Self::CreateToken { token, public_key, for_ms, uses } => {
                 node::create_token(state, at, *token, public_key, *for_ms, *uses)

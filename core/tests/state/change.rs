@@ -2,9 +2,10 @@
 
 use watchword_core::client::{FirstFactor, RadiusHabits, Source};
 use watchword_core::command::{NewDevice, UserChange};
-use watchword_core::directory::{Bind, DirectoryKind, Ldap, Search, Trust};
+use watchword_core::directory::{Bind, DirectoryKind, Ldap, RadiusTarget, Search, Trust};
 use watchword_core::factor::Algorithm;
 use watchword_core::name::UserName;
+use watchword_core::sealed::Sealed;
 use watchword_core::settings::{SettingError, Value};
 use watchword_core::{Applied, Command, Refusal};
 
@@ -152,11 +153,62 @@ fn a_directory_that_could_not_be_asked_is_refused() {
     ];
     for breaks in broken {
         let mut put = put_directory(5, "corp");
-        let DirectoryKind::Ldap(ldap) = &mut put.kind;
+        let DirectoryKind::Ldap(ldap) = &mut put.kind else { panic!("asked by LDAP") };
         breaks(ldap);
         let add = Command::AddDirectory(put);
         refuses(&mut Replica::default(), add, Refusal::DirectoryMalformed);
     }
+}
+
+#[test]
+fn a_target_that_could_not_be_asked_is_refused() {
+    let broken: [fn(&mut RadiusTarget); 4] = [
+        |target| target.servers = [].into(),
+        |target| target.timeout_ms = 99,
+        |target| target.timeout_ms = 30_001,
+        |target| target.secret = Sealed::new(&[1; 1_025]),
+    ];
+    for breaks in broken {
+        let mut put = put_target(5, "nps");
+        let DirectoryKind::Radius(target) = &mut put.kind else { panic!("asked by RADIUS") };
+        breaks(target);
+        let add = Command::AddDirectory(put);
+        refuses(&mut Replica::default(), add, Refusal::DirectoryMalformed);
+    }
+}
+
+#[test]
+fn what_a_server_has_shown_lasts_as_long_as_its_address_and_secret() {
+    let mut replica = Replica::default();
+    let mut put = put_target(5, "nps");
+    assert_eq!(replica.apply(Command::AddDirectory(put.clone())), Applied::Done);
+    let signs = |replica: &Replica| {
+        let directory = replica.state.directory(directory_id(5)).expect("there");
+        let DirectoryKind::Radius(target) = &directory.kind else { panic!("asked by RADIUS") };
+        (directory.revision, target.servers.iter().map(|server| server.signs).collect::<Vec<_>>())
+    };
+    let learn =
+        |revision, server| Command::LearnServer { directory: directory_id(5), revision, server };
+    let (revision, _) = signs(&replica);
+    for (revision, server) in [(revision + 1, 0), (revision, 1), (revision, 7)] {
+        assert_eq!(replica.apply(learn(revision, server)), Applied::Done);
+    }
+    assert_eq!(signs(&replica), (revision, vec![false, true]), "one of them, in its revision");
+    let DirectoryKind::Radius(target) = &mut put.kind else { panic!("asked by RADIUS") };
+    let mut servers = target.servers.to_vec();
+    servers.reverse();
+    target.servers = servers.into();
+    assert_eq!(replica.apply(Command::EditDirectory(put.clone())), Applied::Done);
+    assert_eq!(signs(&replica).1, [true, false], "wherever it stands");
+    let DirectoryKind::Radius(target) = &mut put.kind else { panic!("asked by RADIUS") };
+    target.secret = Sealed::new(b"another");
+    assert_eq!(replica.apply(Command::EditDirectory(put)), Applied::Done);
+    assert_eq!(signs(&replica).1, [false, false]);
+    refuses(
+        &mut replica,
+        Command::LearnServer { directory: directory_id(9), revision, server: 0 },
+        Refusal::DirectoryUnknown,
+    );
 }
 
 #[test]
@@ -175,7 +227,7 @@ fn a_clients_habits_last_as_long_as_its_secret() {
     assert_eq!(replica.apply(Command::EditClient(put.clone())), Applied::Done);
     assert_eq!(habits_now(&replica), habits);
     let watchword_core::command::ClientFields::Radius(radius) = &mut put.fields;
-    radius.secret = watchword_core::sealed::Sealed::new(b"another");
+    radius.secret = Sealed::new(b"another");
     assert_eq!(replica.apply(Command::EditClient(put)), Applied::Done);
     assert_eq!(habits_now(&replica), RadiusHabits::default());
 }

@@ -10,13 +10,17 @@ use watchword_core::command::{
     NewUser, Proof, PutClient, PutDirectory, RadiusFields, Resealed,
 };
 use watchword_core::data_key::Secret;
-use watchword_core::directory::{Bind, DirectoryKind, Ldap, LdapServer, Search, Security, Trust};
+use watchword_core::directory::{
+    Bind, DirectoryKind, Ldap, LdapServer, Probe, RadiusServer, RadiusTarget, Search, Security,
+    Trust,
+};
 use watchword_core::factor::Algorithm;
 use watchword_core::id::{
     ChallengeId, ClientId, ClusterId, DeviceId, DirectoryId, RequestId, TokenId, UserId,
 };
 use watchword_core::name::UserName;
 use watchword_core::node::Authority;
+use watchword_core::reply::HeldReply;
 use watchword_core::sealed::{KeyId, Sealed};
 use watchword_core::time::Timestamp;
 use watchword_core::user::Profile;
@@ -109,6 +113,21 @@ pub(crate) fn put_directory(n: u8, name: &str) -> PutDirectory {
     }
 }
 
+pub(crate) fn put_target(n: u8, name: &str) -> PutDirectory {
+    let server = |host: &str, port| RadiusServer { host: host.into(), port, signs: false };
+    PutDirectory {
+        id: directory_id(n),
+        name: name.into(),
+        kind: DirectoryKind::Radius(RadiusTarget {
+            servers: [server("nps1.example.org", 1812), server("::1", 1645)].into(),
+            secret: Sealed::new(b"sealed"),
+            require_message_authenticator: Requirement::Auto,
+            probe: Probe::Status,
+            timeout_ms: 2_000,
+        }),
+    }
+}
+
 pub(crate) fn policy(first_factor: FirstFactor, require_user_match: bool) -> ClientPolicy {
     ClientPolicy { first_factor, require_user_match, passcode_input: PasscodeInput::Auto }
 }
@@ -124,7 +143,14 @@ pub(crate) fn conclude(request: u64, finding: Finding) -> Conclude {
         remote: "".into(),
         challenge: None,
         finding,
+        reply: None,
     }
+}
+
+/// What is held for that request until a minute from the start.
+pub(crate) fn held_reply(request: u64, sealed: &[u8]) -> HeldReply {
+    let expires = Timestamp(START + 60_000);
+    HeldReply { request: request_id(request), expires, sealed: sealed.into() }
 }
 
 pub(crate) fn passcode(device: u8, moving_factor: u64) -> Finding {

@@ -5,6 +5,7 @@ use watchword_core::attempt::{Acceptance, Asker, Reason, Verdict};
 use watchword_core::client::{FirstFactor, Source};
 use watchword_core::command::{Finding, FirstProof, Proof, PutClient, UserChange};
 use watchword_core::device::Oath;
+use watchword_core::limits::{CHALLENGE_MS_MAX, HELD_REPLY_BYTES_MAX};
 use watchword_core::sealed::Sealed;
 use watchword_core::settings::Value;
 use watchword_core::time::Timestamp;
@@ -461,4 +462,52 @@ fn no_time_step_of_before_a_restore_is_accepted_after_it() {
         let again = restored.verdict(conclude(2, passcode(2, used)));
         assert_eq!(again, refused(Reason::PasscodeUsed), "{ahead} ahead");
     }
+}
+
+#[test]
+fn a_reply_is_held_for_the_verdict_that_it_is_meant_for() {
+    let mut replica = Replica::with_alice();
+    let saying = |request, finding, said: &[u8]| {
+        let mut conclude = conclude(request, finding);
+        conclude.reply = Some(said.into());
+        conclude
+    };
+    let held = |replica: &Replica, request| {
+        let held = replica.state.held_replies().get(request_id(request));
+        held.map(|held| held.sealed.to_vec())
+    };
+    let accepted = replica.decide(saying(1, passcode(1, 0), b"granted"));
+    assert!(accepted.has_reply && !accepted.repeated);
+    assert_eq!(held(&replica, 1).as_deref(), Some(&b"granted"[..]));
+    // A copy that another node has examined brings its own, which is not what was said.
+    let again = replica.decide(saying(1, passcode(1, 0), b"other"));
+    assert!(again.has_reply && again.repeated);
+    assert_eq!(held(&replica, 1).as_deref(), Some(&b"granted"[..]));
+    // What would have been granted is said to nobody who is refused.
+    let refused = replica.decide(saying(2, passcode(1, 0), b"granted"));
+    assert_eq!(refused.verdict, Verdict::Refused(Reason::PasscodeUsed));
+    assert!(!refused.has_reply);
+    assert_eq!(held(&replica, 2), None);
+    let wrong = Finding::Failed(Reason::PasswordWrong);
+    assert!(replica.decide(saying(3, wrong, b"why")).has_reply);
+    assert_eq!(held(&replica, 3).as_deref(), Some(&b"why"[..]));
+    assert!(!replica.decide(conclude(4, wrong)).has_reply);
+    // A minute later nobody asks any more.
+    replica.now += 60_000;
+    replica.decide(saying(5, wrong, b"why"));
+    assert_eq!((held(&replica, 1), held(&replica, 5)), (None, Some(b"why".to_vec())));
+}
+
+#[test]
+fn what_is_held_for_the_answer_to_a_challenge_is_bounded() {
+    let mut replica = Replica::with_alice();
+    assert_eq!(replica.apply(Command::HoldReply(held_reply(7, b"granted"))), Applied::Done);
+    assert!(replica.state.held_replies().get(request_id(7)).is_some());
+    let malformed = Applied::Refused(Refusal::ReplyMalformed);
+    let long = held_reply(8, &[0; HELD_REPLY_BYTES_MAX + 1]);
+    assert_eq!(replica.apply(Command::HoldReply(long)), malformed);
+    let mut late = held_reply(8, b"granted");
+    late.expires = late.expires.plus_ms(2 * CHALLENGE_MS_MAX);
+    assert_eq!(replica.apply(Command::HoldReply(late)), malformed);
+    assert!(replica.state.held_replies().get(request_id(8)).is_none());
 }

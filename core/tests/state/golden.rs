@@ -34,6 +34,9 @@ fn commands() -> Vec<(&'static str, Command)> {
     answer.asker = Asker::Client(client_id(7));
     answer.client_revision = 4;
     answer.challenge = Some(challenge(9, START + 60_000));
+    let learn_server = Command::LearnServer { directory: directory_id(6), revision: 14, server: 1 };
+    let mut saying = conclude(4, by_directory);
+    saying.reply = Some(b"sealed"[..].into());
     let put = || put_client(7, "vpn", "2001:db8::/32", policy(FirstFactor::local(), false));
     let change = NodeChange { address: Some("b:7401".into()), priority: Some(200) };
     let edit_node = Command::EditNode { node: 1, change };
@@ -98,11 +101,15 @@ fn commands() -> Vec<(&'static str, Command)> {
         ),
         ("add_directory", Command::AddDirectory(put_directory(5, "corp"))),
         ("edit_directory", Command::EditDirectory(put_directory(5, "corp"))),
+        ("add_target", Command::AddDirectory(put_target(6, "nps"))),
+        ("learn_server", learn_server),
         ("remove_directory", Command::RemoveDirectory { directory: directory_id(5) }),
         ("enable_feature", Command::EnableFeature { level: 1 }),
         ("conclude_passcode", Command::Conclude(conclude(1, by_password))),
         ("conclude_directory", Command::Conclude(conclude(3, by_directory))),
         ("conclude_answer", Command::Conclude(answer)),
+        ("conclude_saying", Command::Conclude(saying)),
+        ("hold_reply", Command::HoldReply(held_reply(7, b"sealed"))),
         ("remove_client", Command::RemoveClient { client: client_id(8) }),
         ("delete_user", Command::DeleteUser { user: user_id(2) }),
         ("found", found()),
@@ -122,7 +129,7 @@ fn commands() -> Vec<(&'static str, Command)> {
                     resealed(Secret::UserPassword(user_id(1)), b"sealed", 1),
                     resealed(Secret::ClientSecret(client_id(7)), b"other", 1),
                     resealed(Secret::AuthorityKey, b"sealed", 1),
-                    resealed(Secret::DirectoryPassword(directory_id(5)), b"sealed", 1),
+                    resealed(Secret::DirectorySecret(directory_id(5)), b"sealed", 1),
                 ],
             },
         ),
@@ -149,9 +156,11 @@ fn is_sampled(command: &Command) -> bool {
         | Command::AddDirectory(_)
         | Command::EditDirectory(_)
         | Command::RemoveDirectory { .. }
+        | Command::LearnServer { .. }
         | Command::ChangeSettings { .. }
         | Command::EnableFeature { .. }
         | Command::Conclude(_)
+        | Command::HoldReply(_)
         | Command::Found(_)
         | Command::CreateToken { .. }
         | Command::RevokeToken { .. }
@@ -167,7 +176,7 @@ fn is_sampled(command: &Command) -> bool {
 }
 
 fn results() -> Vec<(&'static str, Applied)> {
-    let decision = |verdict| Decision { verdict, attempt: 300, repeated: false };
+    let decision = |verdict| Decision { verdict, attempt: 300, repeated: false, has_reply: false };
     let accepted = Verdict::Accepted(Acceptance::Passcode(device_id(2)));
     vec![
         ("nothing", Applied::Nothing),

@@ -17,7 +17,7 @@ use watchword_core::directory::{Bind, Ldap, Search, USER};
 use watchword_core::name::UserName;
 use zeroize::Zeroizing;
 
-pub use server::ServerError;
+pub(super) use server::ServerError;
 
 use super::tls::{self, TrustError};
 use super::{Answer, DirectoryError};
@@ -77,7 +77,7 @@ impl Client {
         }
         Err(match failure {
             Some(source) => {
-                let source = Box::new(source);
+                let source = Box::new(source.into());
                 DirectoryError::Unreachable { directory: self.name.clone(), source }
             }
             None => DirectoryError::Resting(self.name.clone()),

@@ -1,10 +1,4 @@
-//! One server of a directory: its connections, and whether it is worth asking.
-//!
-//! ```text
-//!            answers                       fails
-//!   well ◄──────────── asked once ◄──── resting (1 s, 2 s, … 30 s) ◄──── well
-//!                           └── fails: rests twice as long ──►┘
-//! ```
+//! One server of a directory that is asked by LDAP: its connections, and whether it is worth asking.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,13 +10,10 @@ use tokio::time::error::Elapsed;
 use watchword_core::directory::LdapServer;
 
 use super::connection::{ConnectError, connect};
-use crate::clock;
+use crate::directory::health::Health;
 
 /// Connections that are kept while nobody uses them.
 const IDLE_MAX: usize = 64;
-/// How long a server is left alone after its first failure, and after many.
-const REST_MIN: Duration = Duration::from_secs(1);
-const REST_MAX: Duration = Duration::from_secs(30);
 
 /// Why a server has not answered.
 #[derive(Debug, thiserror::Error)]
@@ -67,15 +58,7 @@ pub(super) struct Server {
     idle: Mutex<Vec<Ldap>>,
     /// The connection that searches, bound as whoever may; it serves many at a time.
     searching: tokio::sync::Mutex<Option<Ldap>>,
-    health: Mutex<Health>,
-}
-
-/// How it has answered lately.
-#[derive(Default)]
-struct Health {
-    failures: u32,
-    /// When it may be asked again, on the clock that never jumps.
-    rests_until: Duration,
+    health: Health,
 }
 
 impl fmt::Display for Server {
@@ -88,68 +71,36 @@ impl Server {
     /// A server that was not asked yet.
     pub(super) fn new(address: LdapServer, tls: Arc<ClientConfig>, timeout: Duration) -> Self {
         let (idle, searching) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { address, tls, timeout, idle, searching, health: Mutex::default() }
+        Self { address, tls, timeout, idle, searching, health: Health::default() }
     }
 
-    /// Whether it may be asked now. One that has failed may be asked by one login at a time.
+    /// Whether it may be asked now.
     pub(super) fn is_due(&self) -> bool {
-        let now = clock::monotonic();
-        let mut health = self.health();
-        if health.failures > 0 {
-            if now < health.rests_until {
-                return false;
-            }
-            // The others wait for what becomes of this one.
-            health.rests_until = now + self.timeout;
-        }
-        true
+        self.health.is_due(self.timeout)
     }
 
-    /// Notes whether it has answered. Tells when that is news.
+    /// Notes whether it has answered.
     pub(super) fn note<T>(&self, answered: &Result<T, ServerError>) {
-        let mut health = self.health();
-        match answered {
-            Ok(_) if health.failures > 0 => {
-                *health = Health::default();
-                tracing::info!(server = %self.address, "the directory's server answers again");
-            }
-            Ok(_) => {}
-            Err(error) => {
-                if health.failures == 0 {
-                    let error = crate::error_chain::chain(error);
-                    tracing::warn!(server = %self.address, error, "a directory's server fails");
-                }
-                health.failures = health.failures.saturating_add(1);
-                let doubled =
-                    REST_MIN.saturating_mul(1 << health.failures.min(6).saturating_sub(1));
-                health.rests_until = clock::monotonic() + doubled.min(REST_MAX);
-            }
-        }
+        self.health.note(self, answered);
     }
 
     /// Binds as `name`, which is nobody else than who must know `password`; what the server says to that.
     pub(super) async fn bind(&self, name: &str, password: &str) -> Result<LdapResult, ServerError> {
         let reused = self.idle().pop();
-        let was_reused = reused.is_some();
-        let mut ldap = match reused {
-            Some(ldap) => ldap,
-            None => self.connect().await?,
-        };
-        match self.bind_on(&mut ldap, name, password).await {
-            // The server may have closed it while it was idle.
-            Err(ServerError::Broken { .. }) if was_reused => {
-                self.idle().clear();
-                let mut ldap = self.connect().await?;
-                let result = self.bind_on(&mut ldap, name, password).await?;
-                self.put_back(ldap);
-                Ok(result)
-            }
-            Err(error) => Err(error),
-            Ok(result) => {
-                self.put_back(ldap);
-                Ok(result)
+        if let Some(mut ldap) = reused {
+            match self.bind_on(&mut ldap, name, password).await {
+                // The server may have closed it, and all others, while it was idle.
+                Err(ServerError::Broken { .. }) => self.idle().clear(),
+                answered => {
+                    self.put_back(ldap, &answered);
+                    return answered;
+                }
             }
         }
+        let mut ldap = self.connect().await?;
+        let answered = self.bind_on(&mut ldap, name, password).await;
+        self.put_back(ldap, &answered);
+        answered
     }
 
     async fn bind_on(
@@ -162,9 +113,10 @@ impl Server {
         self.answered(bound)
     }
 
-    fn put_back(&self, ldap: Ldap) {
+    /// Keeps a connection, unless it has failed.
+    fn put_back(&self, ldap: Ldap, answered: &Result<LdapResult, ServerError>) {
         let mut idle = self.idle();
-        if idle.len() < IDLE_MAX {
+        if answered.is_ok() && idle.len() < IDLE_MAX {
             idle.push(ldap);
         }
     }
@@ -258,9 +210,5 @@ impl Server {
 
     fn idle(&self) -> MutexGuard<'_, Vec<Ldap>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -42,6 +42,16 @@ pub(crate) fn radclient(server: SocketAddr, command: &str, secret: &str, pairs: 
     run(&mut radclient, pairs)
 }
 
+/// Logs in by EAP, as a Wi-Fi client behind an access point does, with `network` in the words of wpa_supplicant.
+pub(crate) fn eapol_test(dir: &Path, server: SocketAddr, secret: &str, network: &str) -> Outcome {
+    let config = dir.join("eapol_test.conf");
+    write_secret(&config, &format!("network={{\n{network}\n}}\n"));
+    let (address, port) = (server.ip().to_string(), server.port().to_string());
+    let mut eapol_test = Command::new("eapol_test");
+    eapol_test.arg("-c").arg(&config).args(["-a", &address, "-p", &port, "-s", secret, "-t", "20"]);
+    run(&mut eapol_test, "")
+}
+
 /// Logs `user` in through PAM's RADIUS module, which answers its prompts from `input`, line by line.
 pub(crate) fn pamtester(
     dir: &Path,

@@ -1,26 +1,17 @@
-//! OpenLDAP's server with three people, and the certificates that it shows.
+//! OpenLDAP's server with some people.
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::process::Command;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
-use super::{Process, run};
+use super::{Certificates, Process, run};
 
 /// Where people are.
 pub(crate) const PEOPLE: &str = "ou=people,dc=example,dc=org";
 /// Who may search, and by which password.
 pub(crate) const READER: (&str, &str) = ("cn=reader,dc=example,dc=org", "reads the directory");
-
-/// An authority, the certificate of a server, and where they are stored.
-pub(crate) struct Certificates {
-    dir: TempDir,
-    /// The SHA-256 digest of the server's certificate.
-    pub(crate) fingerprint: String,
-}
 
 /// A running server.
 pub(crate) struct Slapd {
@@ -31,51 +22,6 @@ pub(crate) struct Slapd {
     /// `ldaps://`.
     pub(crate) ldaps: String,
     _dir: TempDir,
-}
-
-impl Certificates {
-    /// New ones, for servers at 127.0.0.1.
-    pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let (authority_key, key) = (key(), key());
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = params.self_signed(&authority_key).expect("a certificate");
-        let issuer = Issuer::new(params, authority_key);
-        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
-        let params = CertificateParams::new(names).expect("parameters");
-        let certificate = params.signed_by(&key, &issuer).expect("a certificate");
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate.der());
-        let fingerprint = data_encoding::HEXLOWER.encode(digest.as_ref());
-        let store = |name: &str, label: &str, der: &[u8]| {
-            fs::write(dir.path().join(name), pem(label, der)).expect("written");
-        };
-        store("ca.pem", "CERTIFICATE", authority.der());
-        store("server.pem", "CERTIFICATE", certificate.der());
-        store("server.key", "PRIVATE KEY", &key.serialize_der());
-        Self { dir, fingerprint }
-    }
-
-    /// The authority's certificate.
-    pub(crate) fn authority(&self) -> String {
-        self.path("ca.pem").display().to_string()
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-}
-
-/// RFC 7468.
-fn pem(label: &str, der: &[u8]) -> String {
-    let text = data_encoding::BASE64.encode(der);
-    let lines: Vec<&str> =
-        (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
-}
-
-fn key() -> KeyPair {
-    KeyPair::generate().expect("a key")
 }
 
 impl Slapd {
@@ -146,7 +92,7 @@ impl Slapd {
     }
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     listener.expect("a port").port()
 }
